@@ -1,0 +1,1 @@
+"""What the notebooks ask and serve.py speaks for; each module imports only from lower floors (tests/test_floors.py)."""

@@ -1,0 +1,125 @@
+"""Scaler + PCA + classifier pipelines, and the spaces that training searches."""
+
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+FAMILIES = {"logistic_regression": "logistic regression", "mlp": "multi-layer perceptron"}
+C_GRID = tuple(float(value) for value in np.logspace(-5, 3, 17))
+PCA_WIDTHS = (None, 64, 256)
+MLP_SIZES = ((64,), (256,), (128, 64))
+MLP_ALPHAS = (0.1, 1.0, 10.0)
+
+
+class RootNormalizer(TransformerMixin, BaseEstimator):
+    """Signed square root, then length 1: dampens the few large activations of a pooled ReLU vector.
+
+    The "power normalisation" of Perronnin et al. 2010 (Improving the Fisher Kernel), here in front of the scaler.
+    """
+
+    def fit(self, X: np.ndarray, y: object = None) -> "RootNormalizer":
+        """Nothing to learn."""
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, d), each row of Euclidean length 1 (or all 0)."""
+        rooted = np.sign(X) * np.sqrt(np.abs(X))
+        length = np.linalg.norm(rooted, axis=1, keepdims=True)
+        return rooted / np.where(length > 0, length, 1)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One point of a search space: everything that decides a classifier but its training data.
+
+    Parameters
+    ----------
+    family : {"logistic_regression", "mlp"}
+    root : bool
+        Whether a RootNormalizer stands before the scaler.
+    n_components : int or None
+        PCA width; None for no PCA.
+    C : float
+        Inverse L2 penalty of logistic regression.
+    hidden : tuple of int
+        Units of the MLP's hidden layers.
+    alpha : float
+        L2 penalty of the MLP.
+    """
+
+    family: str
+    root: bool = False
+    n_components: int | None = None
+    C: float | None = None
+    hidden: tuple[int, ...] | None = None
+    alpha: float | None = None
+
+    def classifier(self, seed: int) -> LogisticRegression | MLPClassifier:
+        """The unfitted classifier alone."""
+        if self.family == "logistic_regression":
+            return LogisticRegression(C=self.C, max_iter=1000, random_state=seed)
+        # The epochs are a budget: longer training with smaller steps cost twice the time and scored the same.
+        return MLPClassifier(
+            self.hidden,
+            alpha=self.alpha,
+            learning_rate_init=3e-3,
+            max_iter=40,
+            tol=1e-3,
+            n_iter_no_change=4,
+            random_state=seed,
+        )
+
+    def preprocessing(self, seed: int) -> list[tuple[str, object]]:
+        """The unfitted steps before the classifier."""
+        steps: list[tuple[str, object]] = [("root", RootNormalizer())] if self.root else []
+        steps.append(("scaler", StandardScaler()))
+        if self.n_components:
+            steps.append(("pca", PCA(self.n_components, random_state=seed)))
+        return steps
+
+    def build(self, seed: int) -> Pipeline:
+        """The unfitted pipeline."""
+        return Pipeline([*self.preprocessing(seed), ("classifier", self.classifier(seed))])
+
+    def to_json(self) -> dict:
+        """Plain values, without those that mean nothing for the family."""
+        return {key: value for key, value in asdict(self).items() if value is not None or key == "n_components"}
+
+    def __str__(self) -> str:
+        steps = (["root"] if self.root else []) + ["scaler"]
+        steps += [f"PCA {self.n_components}"] if self.n_components else []
+        if self.family == "logistic_regression":
+            steps.append(f"logistic regression (C = {self.C:.2g})")
+        else:
+            steps.append(f"MLP ({', '.join(map(str, self.hidden or ()))}; alpha = {self.alpha:g})")
+        return " + ".join(steps)
+
+
+def usable_widths(widths: tuple[int | None, ...], n_train: int, dim: int) -> tuple[int | None, ...]:
+    """Those PCA widths that the smallest training fold and the vectors allow; no PCA always does."""
+    return tuple(width for width in widths if width is None or width < min(n_train, dim))
+
+
+def logistic_space(n_train: int, dim: int) -> list[list[Spec]]:
+    """Regularisation paths: each inner list has one preprocessing and ascending C."""
+    widths = usable_widths(PCA_WIDTHS, n_train, dim)
+    return [
+        [Spec("logistic_regression", root, width, C=C) for C in C_GRID] for root, width in product((False, True), widths)
+    ]
+
+
+def mlp_space(n_train: int, dim: int) -> list[Spec]:
+    """Every size and penalty of the MLP, on the scaled vectors and on the widest usable PCA of their roots."""
+    preprocessing = [(False, None), (True, usable_widths(PCA_WIDTHS, n_train, dim)[-1])]
+    return [
+        Spec("mlp", root, width, hidden=hidden, alpha=alpha)
+        for (root, width), hidden, alpha in product(preprocessing, MLP_SIZES, MLP_ALPHAS)
+    ]

@@ -1,0 +1,117 @@
+"""What notebook cells show: sentences, figures, pictures and tables as HTML that reads the same in JupyterLab and report.
+
+All text is escaped: labels and file names come from the data.
+"""
+
+import base64
+import html
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, display
+from PIL import Image
+
+from lib.errors import ImageError
+from lib.images import thumbnail
+from lib.plots import use_style
+from lib.provenance import commit, versions
+from lib.storage import display_path, sha256_file
+
+THUMBNAIL_SIDE = 112
+
+
+def start() -> None:
+    """Set up a notebook: plot style, no warnings about odd metadata of images, and a line on code and versions."""
+    use_style()
+    plt.ioff()
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    found = versions()
+    shown = ", ".join(f"{name} {found[name]}" for name in ("python", "scikit-learn", "onnxruntime") if name in found)
+    say(f"Commit {commit()}; {shown}.")
+
+
+def say(*sentences: str) -> None:
+    """Show computed sentences as a paragraph."""
+    display(HTML(f'<p class="say">{html.escape(" ".join(sentences))}</p>'))
+
+
+def figure(ax: plt.Axes, caption: str, alt: str) -> None:
+    """Show a drawing with its caption; `alt` tells in words what it shows to those who do not see it."""
+    buffer = io.BytesIO()
+    ax.figure.savefig(buffer, format="png")
+    plt.close(ax.figure)
+    display(HTML(f'<figure class="plot"><img src="{data_url(buffer.getvalue(), "png")}" alt="{html.escape(alt)}">'
+                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"))  # fmt: skip
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """An image file as text that a page can hold; `kind` is png or jpeg."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def picture(image: Image.Image) -> str:
+    """A picture as a data URL: PNG for the smallest, JPEG else."""
+    buffer = io.BytesIO()
+    kind = "png" if max(image.size) <= 64 else "jpeg"
+    image.save(buffer, kind, **({"quality": 80} if kind == "jpeg" else {}))
+    return data_url(buffer.getvalue(), kind)
+
+
+def pictures(items: Sequence[tuple[Image.Image | None, str]], caption: str) -> None:
+    """Show pictures in a row that wraps, a line of text below each; None stands for what cannot be shown."""
+    cells = []
+    for image, text in items:
+        shown = "<span>no picture</span>"
+        if image is not None:
+            shown = f'<img src="{picture(image)}" alt="{html.escape(text)}" width="{THUMBNAIL_SIDE}">'
+        cells.append(f"<li>{shown}<br>{html.escape(text)}</li>")
+    display(HTML(f'<figure class="pictures"><ul>{"".join(cells)}</ul><figcaption>{html.escape(caption)}</figcaption></figure>'))
+
+
+def thumbnails(root: Path, paths: Sequence[str], texts: Sequence[str], caption: str) -> None:
+    """Show image files in a row that wraps, a line of text below each."""
+    items = [(_thumbnail(root / path), text) for path, text in zip(paths, texts, strict=True)]
+    pictures(items, caption)
+
+
+def _thumbnail(path: Path) -> Image.Image | None:
+    """A small picture of an image file; None where it cannot be decoded."""
+    try:
+        return thumbnail(path.read_bytes(), THUMBNAIL_SIDE)
+    except (ImageError, OSError):
+        return None
+
+
+def table(rows: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
+    """Show a table with its caption; numbers with a fraction get `digits` places."""
+    header = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td{_align(value)}>{_cell(value, digits)}</td>" for value in row) + "</tr>"
+        for row in rows.itertuples(index=False, name=None)
+    )
+    display(HTML(f'<div class="table" tabindex="0"><table><caption>{html.escape(caption)}</caption>'
+                 f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"))  # fmt: skip
+
+
+def _align(value: object) -> str:
+    """Attribute that puts numbers to the right."""
+    return ' class="number"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _cell(value: object, digits: int) -> str:
+    """A value as escaped text."""
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.{digits}f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return html.escape(str(value))
+
+
+def written(*paths: Path) -> None:
+    """Show what a notebook wrote: each file with its size and the start of its SHA-256."""
+    rows = [(display_path(path), f"{path.stat().st_size / 1000:,.1f} kB", sha256_file(path)[:12]) for path in paths]
+    table(pd.DataFrame(rows, columns=["file", "size", "SHA-256"]), "Files written")

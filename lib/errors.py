@@ -1,0 +1,45 @@
+"""The few exceptions callers may catch. Each carries one sentence: what came, what is allowed, what to do."""
+
+
+class ProjectError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class DataError(ProjectError):
+    """The data folder, manifest or dataset name cannot be used as it is."""
+
+
+class ImageError(ProjectError):
+    """One image is refused.
+
+    Parameters
+    ----------
+    message : str
+        The reason, without the file's name.
+    kind : {"empty", "unsupported", "broken", "too_large"}
+        What is wrong, for callers that answer by kind.
+    """
+
+    def __init__(self, message: str, kind: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+class BackboneError(ProjectError):
+    """A backbone or its weights cannot be had or do not fit."""
+
+
+class ParameterError(ProjectError):
+    """A notebook parameter is unknown or has the wrong type or value."""
+
+
+class ArtifactError(ProjectError):
+    """A stored artifact is missing, damaged or does not fit."""
+
+
+class LockedError(ProjectError):
+    """Another run works on the same task."""
+
+
+class StageError(ProjectError):
+    """A notebook failed."""

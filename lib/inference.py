@@ -1,0 +1,110 @@
+"""Encoders: preprocessed pixels in, float32 vectors out. What embeds the training images also serves; torch is not needed."""
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lib.errors import ArtifactError
+from lib.images import Preprocessing
+from lib.storage import display_path, read_json, sha256_file, sha256_json
+
+MODEL_FILE = "backbone.onnx"
+CARD_FILE = "backbone.json"
+
+
+def n_cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Encoder(Protocol):
+    """Anything that turns preprocessed images into vectors, with the key its vectors are cached under."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    preprocessing: Preprocessing
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
+
+
+@dataclass
+class OnnxEncoder:
+    """An exported backbone, run by ONNX Runtime on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds backbone.onnx and backbone.json, written by `lib.backbones.export`.
+    n_threads : int
+        Threads of one forward pass; 0 takes every core.
+    """
+
+    folder: Path
+    n_threads: int = 0
+    card: dict = field(init=False, repr=False)
+
+    def __post_init__(self):
+        self.card = read_json(self.folder / CARD_FILE)
+        self.name: str = self.card["name"]
+        self.fingerprint: str = self.card["fingerprint"]
+        self.dim: int = self.card["dim"]
+        self.preprocessing = Preprocessing.from_json(self.card["preprocessing"])
+
+    @cached_property
+    def session(self) -> Any:
+        """The ONNX Runtime session, made at first use after the file's checksum was compared.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing or not the one that was exported.
+        """
+        import onnxruntime
+
+        path = self.folder / MODEL_FILE
+        if not path.exists() or sha256_file(path) != self.card["sha256"]:
+            state = "damaged" if path.exists() else "missing"
+            raise ArtifactError(f"{display_path(path)} is {state}; delete its folder and run the embedding stage again.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.n_threads or n_cores()
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
+        return self.session.run(["vector"], {"pixels": pixels})[0]
+
+    def feature_map(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, 3, crop, crop) float32 -> (n, dim, rows, columns) float32, whose mean over the grid is the vector.
+
+        Raises
+        ------
+        ArtifactError
+            If the backbone does not end in global average pooling.
+        """
+        if not self.card["has_map"]:
+            raise ArtifactError(f"Backbone {self.name} does not end in global average pooling, so it has no feature map.")
+        return self.session.run(["map"], {"pixels": pixels})[0]
+
+
+@dataclass
+class RawPixels:
+    """The baseline that knows nothing: the image squeezed to side x side pixels, values 0 to 1, as its own vector."""
+
+    side: int = 32
+
+    def __post_init__(self):
+        self.name = f"raw pixels {self.side} x {self.side}"
+        self.dim = 3 * self.side**2
+        self.preprocessing = Preprocessing(self.side, self.side, "box", mean=(0.0,), std=(255.0,))
+        self.fingerprint = "raw-pixels-" + sha256_json(self.preprocessing.to_json())[:8]
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, 3, side, side) float32 -> (n, dim) float32."""
+        return pixels.reshape(len(pixels), self.dim)

@@ -1,0 +1,26 @@
+"""Arrays in, matplotlib Axes out. No model, no file; every function draws on `ax`, or on a new figure without one."""
+
+from lib.plots.data import plot_class_counts, plot_image_sizes, plot_norms
+from lib.plots.embedding import plot_centroid_cosines, plot_map, plot_variance
+from lib.plots.evaluation import plot_class_f1, plot_confidence, plot_confusion, plot_reliability
+from lib.plots.style import class_styles, use_style
+from lib.plots.training import plot_fold_scores, plot_learning_curve, plot_mlp_grid, plot_validation_curve
+
+__all__ = [
+    "class_styles",
+    "plot_centroid_cosines",
+    "plot_class_counts",
+    "plot_class_f1",
+    "plot_confidence",
+    "plot_confusion",
+    "plot_fold_scores",
+    "plot_image_sizes",
+    "plot_learning_curve",
+    "plot_map",
+    "plot_mlp_grid",
+    "plot_norms",
+    "plot_reliability",
+    "plot_validation_curve",
+    "plot_variance",
+    "use_style",
+]

@@ -1,0 +1,211 @@
+"""Model versions: saved whole or not at all, verified before use, promoted by an atomically replaced pointer.
+
+A version is a folder artifacts/<task>/models/<version>/ whose SHA256SUMS lists its files. Models are skops files, loaded
+with a fixed list of trusted types; nothing is ever unpickled.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import skops.io
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from lib.errors import ArtifactError
+from lib.storage import (
+    atomic_dir,
+    display_path,
+    fsync_dir,
+    read_json,
+    sha256_file,
+    sweep_temporary,
+    task_dir,
+    write_json,
+    write_text,
+)
+
+MODEL_FILE = "model.skops"
+RUNNER_UP_FILE = "runner_up.skops"
+CARD_FILE = "card.json"
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.csv"
+CHECKSUMS_FILE = "SHA256SUMS"
+REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
+DEPLOYMENT_FILE = "deployment.json"
+# Everything our pipelines are made of that skops does not trust by itself.
+TRUSTED_TYPES = (
+    "lib.classifiers.RootNormalizer",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A verified version on disk."""
+
+    name: str
+    folder: Path
+
+    @property
+    def card(self) -> dict:
+        """What the model is: task, classes, spec, backbone, data, provenance."""
+        return read_json(self.folder / CARD_FILE)
+
+    @property
+    def metrics(self) -> dict:
+        """{"selection": ...}, and "test" once it has been evaluated."""
+        return read_json(self.folder / METRICS_FILE)
+
+    def load(self, file: str = MODEL_FILE) -> Any:
+        """The fitted classifier.
+
+        Raises
+        ------
+        ArtifactError
+            If the file holds a type that our pipelines do not consist of, or cannot be read.
+        """
+        path = self.folder / file
+        try:
+            return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        except UntrustedTypesFoundException as error:
+            raise ArtifactError(f"{display_path(path)} holds types this project never writes; not loaded: {error}") from error
+        except Exception as error:  # skops meets broken files with whatever zipfile, json or numpy raise
+            raise ArtifactError(f"{display_path(path)} cannot be loaded ({type(error).__name__}: {error}).") from error
+
+
+def models_dir(task: str) -> Path:
+    """Folder of a task's versions."""
+    return task_dir(task) / "models"
+
+
+def new_version_name() -> str:
+    """A name that sorts by time: 2026-11-23T17-00-00Z-3f2a."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
+
+
+def save(task: str, models: dict[str, Any], card: dict, metrics: dict) -> Version:
+    """Save a new version; it appears complete with its checksums, or not at all.
+
+    Parameters
+    ----------
+    task : str
+    models : dict of file name -> fitted estimator
+        MODEL_FILE and, for the paired comparison, RUNNER_UP_FILE.
+    card, metrics : dict
+        JSON values.
+
+    Returns
+    -------
+    Version
+    """
+    folder = models_dir(task)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_temporary(folder)
+    name = new_version_name()
+    with atomic_dir(folder / name) as temporary:
+        for file, model in models.items():
+            skops.io.dump(model, temporary / file)
+        write_json(temporary / CARD_FILE, {"version": name, **card})
+        write_json(temporary / METRICS_FILE, metrics)
+        _write_checksums(temporary, [*models, CARD_FILE, METRICS_FILE])
+    return Version(name, folder / name)
+
+
+def _write_checksums(folder: Path, files: list[str]) -> None:
+    """Write SHA256SUMS in the form `sha256sum -c` reads."""
+    write_text(folder / CHECKSUMS_FILE, "".join(f"{sha256_file(folder / file)}  {file}\n" for file in sorted(files)))
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Content of SHA256SUMS: file -> hash; empty where there is none."""
+    path = folder / CHECKSUMS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {file: digest for digest, file in (line.split("  ", 1) for line in lines if "  " in line)}
+
+
+def add_evaluation(version: Version, metrics: dict, write_predictions: Callable[[Path], None]) -> None:
+    """Put test metrics and predictions.csv into a version; killed at any time, its checksums hold.
+
+    The checksums first let go of the two files, then the files are replaced, then the checksums take them in.
+    """
+    kept = [file for file in read_checksums(version.folder) if file not in (METRICS_FILE, PREDICTIONS_FILE)]
+    _write_checksums(version.folder, kept)
+    write_predictions(version.folder / PREDICTIONS_FILE)
+    write_json(version.folder / METRICS_FILE, metrics)
+    fsync_dir(version.folder)
+    _write_checksums(version.folder, [*kept, METRICS_FILE, PREDICTIONS_FILE])
+
+
+def verify(task: str, name: str) -> Version:
+    """Compare a version's files with its checksums.
+
+    Raises
+    ------
+    ArtifactError
+        If the version or a required file is missing, or a file differs.
+    """
+    folder = models_dir(task) / name
+    if Path(name).name != name or not folder.is_dir():
+        known = ", ".join(versions(task)) or "none"
+        raise ArtifactError(f"Task {task!r} has no version {name!r}; it has {known}.")
+    sums = read_checksums(folder)
+    # An interrupted evaluation leaves metrics.json out of the checksums; the model itself is whole.
+    lacking = [file for file in (MODEL_FILE, CARD_FILE) if file not in sums]
+    wrong = [file for file, digest in sums.items() if not _matches(folder / file, digest)]
+    if lacking or wrong:
+        raise ArtifactError(f"Version {name} of {task!r} is damaged ({', '.join([*lacking, *wrong])}); train again.")
+    return Version(name, folder)
+
+
+def _matches(path: Path, digest: str) -> bool:
+    """Whether a file is there and has this SHA-256."""
+    return path.is_file() and sha256_file(path) == digest
+
+
+def versions(task: str) -> list[str]:
+    """Names of a task's versions, oldest first."""
+    folder = models_dir(task)
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def latest(task: str) -> Version:
+    """The newest version, verified; raises ArtifactError where there is none."""
+    names = versions(task)
+    if not names:
+        raise ArtifactError(f"Task {task!r} has no model yet; run the training stage first.")
+    return verify(task, names[-1])
+
+
+def deployment(task: str) -> dict:
+    """The pointer that the service follows: champion, challenger and challenger_share; all None or 0 before promotion."""
+    path = task_dir(task) / DEPLOYMENT_FILE
+    return read_json(path) if path.exists() else {"champion": None, "challenger": None, "challenger_share": 0.0}
+
+
+def champion(task: str) -> Version:
+    """The version that serves, verified; raises ArtifactError where none was promoted or it is damaged."""
+    name = deployment(task)["champion"]
+    if name is None:
+        raise ArtifactError(f"Task {task!r} has no promoted model; run ./run_pipeline.sh --task {task}.")
+    return verify(task, name)
+
+
+def promote(task: str, name: str) -> None:
+    """Make a verified, evaluated version the champion, by atomically replacing the pointer.
+
+    Raises
+    ------
+    ArtifactError
+        If the version is missing, damaged or not evaluated.
+    """
+    version = verify(task, name)
+    if not set(REQUIRED_FILES) <= set(read_checksums(version.folder)) or "test" not in version.metrics:
+        raise ArtifactError(f"Version {name} of {task!r} has not been evaluated; run the evaluation stage first.")
+    write_json(task_dir(task) / DEPLOYMENT_FILE, deployment(task) | {"champion": name})

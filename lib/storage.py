@@ -1,0 +1,243 @@
+"""Files: where they are, how they are written so that a kill leaves the old or the new one, and their checksums."""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import ArtifactError, LockedError, ParameterError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+RESERVED_TASKS = ("embeddings", "backbones")
+
+
+def project_path(path: str | Path) -> Path:
+    """Expand ``~`` and anchor a relative path at the project root, wherever the caller stands."""
+    return PROJECT_ROOT / Path(path).expanduser()
+
+
+def artifacts_dir() -> Path:
+    """Folder that code writes to; the environment variable ARTIFACTS_DIR moves it."""
+    return project_path(os.environ.get("ARTIFACTS_DIR") or "artifacts")
+
+
+def reports_dir() -> Path:
+    """Folder that people read from; the environment variable REPORTS_DIR moves it."""
+    return project_path(os.environ.get("REPORTS_DIR") or "reports")
+
+
+def task_name(text: str) -> str:
+    """Turn a folder's name into a task name that is safe as a folder below artifacts/ and reports/.
+
+    Raises
+    ------
+    ParameterError
+        If nothing usable is left, or the name is taken by a folder that all tasks share.
+    """
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80]
+    if not name or name in RESERVED_TASKS:
+        raise ParameterError(f"{text!r} cannot be a task name; give another one with --task NAME (letters, digits, - _ .).")
+    return name
+
+
+def task_dir(task: str) -> Path:
+    """Folder of one task's artifacts; refuses a name that is not a plain folder name."""
+    if task != task_name(task):
+        raise ParameterError(f"Task {task!r} has characters a task name cannot have; {task_name(task)!r} would do.")
+    return artifacts_dir() / task
+
+
+def display_path(path: str | Path) -> str:
+    """Path as shown to people: relative to the project root or the home folder, never with a user's home spelled out."""
+    path = Path(path)
+    for base, prefix in ((PROJECT_ROOT, ""), (artifacts_dir().parent, ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return prefix + path.relative_to(base).as_posix()
+    return path.as_posix()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data` as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its keys."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False).encode())
+
+
+def fsync_dir(path: Path) -> None:
+    """Make renames inside a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it replaces `path` durably, on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".tmp-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync_dir(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it becomes `path`, complete and durable, or is dropped if
+    another process was first; on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        fsync_dir(temporary)
+        if not path.exists():
+            temporary.rename(path)
+            fsync_dir(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine still lives."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed processes left behind: temporary files and folders whose process is gone."""
+    for path in folder.glob(".tmp-*"):
+        pid = path.name.split("-")[1]
+        if pid.isdigit() and is_running(int(pid)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically and durably."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically; NaN and infinity are refused (ValueError), for JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{display_path(path)} is missing; run the stage that writes it first.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{display_path(path)} is not valid JSON ({error}); delete it and run again.") from None
+
+
+def write_csv(path: Path, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file atomically, UTF-8, quoted where needed (names may hold commas, quotes and newlines)."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Write a data frame atomically, as .csv or .parquet by the path's suffix, without its index."""
+    if path.suffix == ".csv":
+        write_csv(path, list(table.columns), table.itertuples(index=False, name=None))
+        return
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read what `write_table` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or damaged.
+    """
+    import pandas as pd
+
+    if not path.exists():
+        raise ArtifactError(f"{display_path(path)} is missing; run the stage that writes it first.")
+    try:
+        return pd.read_csv(path, keep_default_na=False) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{display_path(path)} is damaged ({error}); delete it and run again.") from None
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock that ends with the process, however it ends.
+
+    Raises
+    ------
+    LockedError
+        At once, if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise LockedError(f"Another run (process {holder}) works on {path.parent.name!r}; wait for it or stop it.") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
