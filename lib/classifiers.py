@@ -112,7 +112,8 @@ def logistic_space(n_train: int, dim: int) -> list[list[Spec]]:
     """Regularisation paths: each inner list has one preprocessing and ascending C."""
     widths = usable_widths(PCA_WIDTHS, n_train, dim)
     return [
-        [Spec("logistic_regression", root, width, C=C) for C in C_GRID] for root, width in product((False, True), widths)
+        [Spec("logistic_regression", root, width, C=C) for C in C_GRID]
+        for root, width in product((False, True), widths)
     ]
 
 

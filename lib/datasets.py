@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lib.errors import DataError, ImageError
 from lib.images import MAX_BYTES, inspect
-from lib.splits import assign_splits, units
+from lib.splits import SPLITS, assign_splits, units
 from lib.storage import artifacts_dir, display_path, project_path, sha256_bytes, task_name
 from lib.torchvision_data import PREFIX, write_class_folders
 
@@ -131,8 +130,13 @@ def read_dataset(
     DataError
         See `locate` and `check_classes`; also for a CSV without the columns.
     """
+    if not (test_fraction >= 0 and val_fraction >= 0 and test_fraction + val_fraction < 1):
+        raise DataError(
+            f"test_fraction {test_fraction} and val_fraction {val_fraction} leave nothing to train on; "
+            "both must be 0 or more, and their sum less than 1."
+        )
     source = locate(data_dir)
-    root = source if source.is_dir() else source.parent
+    root = root_of(source)
     candidates = list(_from_folders(source) if source.is_dir() else _from_csv(source))
     rows, refused = _look_at(root, candidates, progress or (lambda items, _: items))
     manifest = pd.DataFrame(rows, columns=[name for name in MANIFEST_COLUMNS if name not in ("unit",)])
@@ -140,7 +144,9 @@ def read_dataset(
     dataset = Dataset(root, manifest, pd.DataFrame(refused, columns=REJECTED_COLUMNS))
     dataset = dataset.without(_leaks(dataset.manifest))
     check_classes(dataset, min_class_size)
-    return _split(dataset, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction)
+    dataset = _split(dataset, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction)
+    check_classes(dataset, min_class_size)
+    return dataset
 
 
 def empty_classes(dataset: Dataset) -> list[str]:
@@ -154,7 +160,8 @@ def check_classes(dataset: Dataset, min_class_size: int) -> None:
     Raises
     ------
     DataError
-        With fewer than two classes, or a class with fewer than `min_class_size` images, naming them.
+        With fewer than two classes, or a class with fewer than `min_class_size` images or, once there are splits,
+        fewer than two training images, naming them.
     """
     counts = dataset.manifest["label"].value_counts()
     if len(counts) < 2:
@@ -169,6 +176,22 @@ def check_classes(dataset: Dataset, min_class_size: int) -> None:
         raise DataError(
             f"Too few images in {names}; each class needs at least {min_class_size}. Add images or take the folder away."
         )
+    table = dataset.manifest
+    if (table["split"] == "").any():
+        return
+    training = table[table["split"] == "train"].groupby("label").size()
+    missing = [label for label in counts.index.sort_values() if training.get(label, 0) < 2]
+    if missing:
+        raise DataError(
+            f"The training part has fewer than two images of {', '.join(map(repr, missing))}; "
+            "move some there, or take these classes out of the other parts."
+        )
+
+
+def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images by class (rows) and split (columns)."""
+    counts = manifest.groupby(["label", "split"]).size().unstack(fill_value=0)
+    return counts[[split for split in SPLITS if split in counts]]
 
 
 def listing_hash(data_dir: str) -> str:
@@ -214,7 +237,9 @@ def _leads_back(folder: Path) -> bool:
 def _from_folders(root: Path) -> Iterator[Candidate]:
     """Candidates of class folders; split folders above them are recognised where there is nothing else beside them."""
     if artifacts_dir().resolve().is_relative_to(root.resolve()):
-        raise DataError(f"data_dir {display_path(root)} contains this project's artifacts; give the folder of images itself.")
+        raise DataError(
+            f"data_dir {display_path(root)} contains this project's artifacts; give the folder of images itself."
+        )
     tops = [path.name.lower() for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)]
     split_above = "train" in {SPLIT_FOLDERS.get(name) for name in tops} and all(name in SPLIT_FOLDERS for name in tops)
     depth = 2 if split_above else 1
@@ -261,7 +286,9 @@ def _from_csv(source: Path) -> Iterator[Candidate]:
         )
     for row in table.to_dict("records"):
         split = row.get("split", "").strip().lower()
-        candidate = Candidate(row["image"], row["label"].strip(), SPLIT_FOLDERS.get(split, ""), row.get("group", "").strip())
+        candidate = Candidate(
+            row["image"], row["label"].strip(), SPLIT_FOLDERS.get(split, ""), row.get("group", "").strip()
+        )
         if not candidate.label:
             candidate.reason = "the manifest gives no label"
         elif split and not candidate.split:
@@ -274,7 +301,9 @@ def _look_at(root: Path, candidates: list[Candidate], progress: Callable) -> tup
     rows, refused = [], []
     seen: set[str] = set()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for candidate, result in progress(zip(candidates, pool.map(lambda c: _check(root, c), candidates)), len(candidates)):
+        for candidate, result in progress(
+            zip(candidates, pool.map(lambda c: _check(root, c), candidates)), len(candidates)
+        ):
             if isinstance(result, str):
                 refused.append((printable(candidate.path), printable(candidate.label), result))
             elif candidate.path in seen:
@@ -292,7 +321,9 @@ def _check(root: Path, candidate: Candidate) -> tuple | str:
     path = root / candidate.path
     try:
         if not path.is_file():
-            return "not a file" if path.exists() else "a dangling link" if path.is_symlink() else "the file does not exist"
+            return (
+                "not a file" if path.exists() else "a dangling link" if path.is_symlink() else "the file does not exist"
+            )
         size = path.stat().st_size
         if size > MAX_BYTES:
             return f"{size:,} bytes, more than the {MAX_BYTES:,} allowed"
@@ -332,16 +363,4 @@ def _split(dataset: Dataset, *, seed: int, test_fraction: float, val_fraction: f
         seed=seed, test_fraction=test_fraction, val_fraction=val_fraction,
     )  # fmt: skip
     table = table.assign(split=split, unit=units(table["sha256"], table["group"]))[MANIFEST_COLUMNS]
-    _check_training_classes(table, dataset.root)
     return Dataset(dataset.root, table, dataset.rejected)
-
-
-def _check_training_classes(table: pd.DataFrame, root: Path) -> None:
-    """Refuse a class that given splits leave without at least two training images (DataError)."""
-    training = table[table["split"] == "train"].groupby("label").size()
-    missing = [label for label in np.unique(table["label"]) if training.get(label, 0) < 2]
-    if missing:
-        raise DataError(
-            f"{display_path(root)}: the training part has fewer than two images of {', '.join(map(repr, missing))}; "
-            "move some there, or take these classes out of the other parts."
-        )

@@ -16,7 +16,7 @@ from IPython.display import HTML, display
 from PIL import Image
 
 from lib.errors import ImageError
-from lib.images import thumbnail
+from lib.images import Preprocessing, decode, thumbnail
 from lib.plots import use_style
 from lib.provenance import commit, versions
 from lib.storage import display_path, sha256_file
@@ -69,7 +69,11 @@ def pictures(items: Sequence[tuple[Image.Image | None, str]], caption: str) -> N
         if image is not None:
             shown = f'<img src="{picture(image)}" alt="{html.escape(text)}" width="{THUMBNAIL_SIDE}">'
         cells.append(f"<li>{shown}<br>{html.escape(text)}</li>")
-    display(HTML(f'<figure class="pictures"><ul>{"".join(cells)}</ul><figcaption>{html.escape(caption)}</figcaption></figure>'))
+    display(
+        HTML(
+            f'<figure class="pictures"><ul>{"".join(cells)}</ul><figcaption>{html.escape(caption)}</figcaption></figure>'
+        )
+    )
 
 
 def thumbnails(root: Path, paths: Sequence[str], texts: Sequence[str], caption: str) -> None:
@@ -115,3 +119,18 @@ def written(*paths: Path) -> None:
     """Show what a notebook wrote: each file with its size and the start of its SHA-256."""
     rows = [(display_path(path), f"{path.stat().st_size / 1000:,.1f} kB", sha256_file(path)[:12]) for path in paths]
     table(pd.DataFrame(rows, columns=["file", "size", "SHA-256"]), "Files written")
+
+
+def network_views(root: Path, paths: Sequence[str], preprocessing: Preprocessing, caption: str) -> None:
+    """Show image files beside what the network receives of them."""
+    items: list[tuple[Image.Image | None, str]] = []
+    for path in paths:
+        try:
+            image = decode((root / path).read_bytes(), min_side=preprocessing.decode_side)
+        except (ImageError, OSError):
+            continue
+        view = preprocessing.view(image)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        items += [(image, path), (view, "as the network receives it")]
+    pictures(items, caption)

@@ -70,7 +70,9 @@ class OnnxEncoder:
         path = self.folder / MODEL_FILE
         if not path.exists() or sha256_file(path) != self.card["sha256"]:
             state = "damaged" if path.exists() else "missing"
-            raise ArtifactError(f"{display_path(path)} is {state}; delete its folder and run the embedding stage again.")
+            raise ArtifactError(
+                f"{display_path(path)} is {state}; delete its folder and run the embedding stage again."
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.n_threads or n_cores()
         options.log_severity_level = 3
@@ -89,7 +91,9 @@ class OnnxEncoder:
             If the backbone does not end in global average pooling.
         """
         if not self.card["has_map"]:
-            raise ArtifactError(f"Backbone {self.name} does not end in global average pooling, so it has no feature map.")
+            raise ArtifactError(
+                f"Backbone {self.name} does not end in global average pooling, so it has no feature map."
+            )
         return self.session.run(["map"], {"pixels": pixels})[0]
 
 

@@ -120,5 +120,7 @@ def default_task(task: str | None) -> str:
     found = tasks()
     if len(found) != 1:
         state = f"there are several ({', '.join(found)}); choose one with --task" if found else "there is none yet"
-        raise ArtifactError(f"Which task to serve is not clear: {state}. ./run_pipeline.sh trains and promotes a model.")
+        raise ArtifactError(
+            f"Which task to serve is not clear: {state}. ./run_pipeline.sh trains and promotes a model."
+        )
     return found[0]

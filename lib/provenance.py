@@ -9,6 +9,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lib.environment import pins
 from lib.storage import PROJECT_ROOT, sha256_file
 
 REQUIREMENTS = PROJECT_ROOT / "requirements.txt"
@@ -36,21 +37,10 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def requirement_names(path: Path = REQUIREMENTS) -> list[str]:
-    """Names of the packages that a requirements file pins, with those of the files it includes."""
-    names = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("-r "):
-            names += requirement_names(path.parent / line[3:].strip())
-        elif match := re.match(r"([A-Za-z0-9._-]+)==", line):
-            names.append(match[1])
-    return names
-
-
 def versions() -> dict[str, str]:
     """Python's version and that of every package the requirements pin."""
     found = {"python": platform.python_version()}
-    for name in requirement_names() if REQUIREMENTS.exists() else []:
+    for name in pins(REQUIREMENTS) if REQUIREMENTS.exists() else ():
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -71,7 +61,9 @@ def processor() -> str:
     """Model of the CPU, as the operating system names it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        match = re.search(
+            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
         if match:
             return match[1].strip()
     return platform.processor() or platform.machine()

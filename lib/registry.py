@@ -75,7 +75,9 @@ class Version:
         try:
             return skops.io.load(path, trusted=list(TRUSTED_TYPES))
         except UntrustedTypesFoundException as error:
-            raise ArtifactError(f"{display_path(path)} holds types this project never writes; not loaded: {error}") from error
+            raise ArtifactError(
+                f"{display_path(path)} holds types this project never writes; not loaded: {error}"
+            ) from error
         except Exception as error:  # skops meets broken files with whatever zipfile, json or numpy raise
             raise ArtifactError(f"{display_path(path)} cannot be loaded ({type(error).__name__}: {error}).") from error
 

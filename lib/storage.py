@@ -47,7 +47,9 @@ def task_name(text: str) -> str:
     """
     name = re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80]
     if not name or name in RESERVED_TASKS:
-        raise ParameterError(f"{text!r} cannot be a task name; give another one with --task NAME (letters, digits, - _ .).")
+        raise ParameterError(
+            f"{text!r} cannot be a task name; give another one with --task NAME (letters, digits, - _ .)."
+        )
     return name
 
 
@@ -236,7 +238,9 @@ def lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise LockedError(f"Another run (process {holder}) works on {path.parent.name!r}; wait for it or stop it.") from None
+            raise LockedError(
+                f"Another run (process {holder}) works on {path.parent.name!r}; wait for it or stop it."
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -139,7 +139,7 @@ def search_mlp(
     return _collect(results, labels, folds)
 
 
-class _fold_threads:  # noqa: N801
+class _fold_threads:
     """Context of a thread pool for folds: one BLAS thread each, epoch budgets without a warning."""
 
     def __enter__(self) -> Parallel:
@@ -320,3 +320,73 @@ def learning_curve(
         for (fold, sub, val), proba in zip(subsets, probas, strict=True)
     ]
     return pd.DataFrame(rows, columns=["n_train", "fold", "accuracy"])
+
+
+def model_card(
+    facts: dict, selection: Selection, model: CalibratedClassifierCV, *, n_train: int, seed: int, provenance: dict
+) -> dict:
+    """What a reader must know of a model before using it (Mitchell et al. 2019), as JSON values.
+
+    Parameters
+    ----------
+    facts : dict
+        dataset.json of the task.
+    selection : Selection
+    model : CalibratedClassifierCV
+    n_train : int
+        Images it was fitted on.
+    seed : int
+    provenance : dict
+        From `lib.provenance`.
+    """
+    return {
+        "task": facts["task"],
+        "model": str(selection.spec),
+        "spec": selection.spec.to_json(),
+        "selection": selection.reason,
+        "classes": facts["classes"],
+        "backbone": facts["backbone"],
+        "data": {"hash": facts["data_hash"], "n": facts["n"], "n_rejected": facts["n_rejected"]},
+        "n_train": n_train,
+        "temperature": temperature(model),
+        "seed": seed,
+        "intended_use": "Sorting images like those of the data set into its classes; a person decides what matters.",
+        "limits": "It answers with one of its classes whatever it is shown, and was never tried on other sources.",
+        "provenance": provenance,
+    }
+
+
+def selection_metrics(logistic: Search, mlp: Search, selection: Selection, others: dict[str, float]) -> dict:
+    """The "selection" part of metrics.json: out-of-fold scores of both families' best and of the baselines."""
+    best = {
+        name: {"spec": search.best_spec.to_json(), **search.summary.loc[search.best].astype(float).to_dict()}
+        for name, search in (("logistic_regression", logistic), ("mlp", mlp))
+    }
+    return {"chosen": selection.spec.family, "reason": selection.reason, **best, "baselines": others}
+
+
+def path_table(search: Search) -> pd.DataFrame:
+    """Scores along the regularisation paths: columns preprocessing, C, accuracy, standard_error."""
+    table = search.summary.reset_index(drop=True)
+    table["preprocessing"] = [str(spec).rsplit(" + ", 1)[0] for spec in search.specs]
+    return table.assign(C=[spec.C for spec in search.specs])
+
+
+def grid_table(search: Search) -> pd.DataFrame:
+    """Scores of the MLP's grid: columns network, alpha, accuracy, standard_error."""
+    table = search.summary.reset_index(drop=True)
+    table["network"] = [str(spec).rsplit(";", 1)[0] + ")" for spec in search.specs]
+    return table.assign(alpha=[spec.alpha for spec in search.specs])
+
+
+def fold_table(searches: dict[str, Search]) -> pd.DataFrame:
+    """Accuracy of each family's best by fold (rows) and family (columns)."""
+    return pd.DataFrame(
+        {name: s.table[s.table["spec"] == s.best].set_index("fold")["accuracy"] for name, s in searches.items()}
+    )
+
+
+def rescaled(proba: np.ndarray, model: CalibratedClassifierCV) -> np.ndarray:
+    """Probabilities of shape (n, n_classes) after a calibrated model's temperature."""
+    powered = np.clip(proba.astype(np.float64), 1e-12, 1.0) ** (1 / temperature(model))
+    return powered / powered.sum(axis=1, keepdims=True)

@@ -31,7 +31,14 @@ def plot_image_sizes(width: np.ndarray, height: np.ndarray, ax: plt.Axes | None 
     )
     low, high = min(width.min(), height.min()) / 1.3, max(width.max(), height.max()) * 1.3
     ax.plot([low, high], [low, high], color="#bbbbbb", linewidth=1, zorder=0)
-    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="width (pixels)", ylabel="height (pixels)")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlim=(low, high),
+        ylim=(low, high),
+        xlabel="width (pixels)",
+        ylabel="height (pixels)",
+    )
     ax.set_title(f"Image sizes (n = {len(width):,}; line: square)")
     return ax
 

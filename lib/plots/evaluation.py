@@ -57,6 +57,10 @@ def plot_confidence(confidence: np.ndarray, right: np.ndarray, ax: plt.Axes | No
     ax = new_axes(ax, height=3.2)
     parts = [confidence[right], confidence[~right]]
     ax.hist(parts, bins=np.linspace(0, 1, 21), stacked=True, label=["right", "wrong"], color=[MUTED, COLORS[1]])
-    ax.set(xlabel="confidence (largest probability)", ylabel="images", title=f"How sure, and how right (n = {len(right):,})")
+    ax.set(
+        xlabel="confidence (largest probability)",
+        ylabel="images",
+        title=f"How sure, and how right (n = {len(right):,})",
+    )
     ax.legend(loc="upper left")
     return ax

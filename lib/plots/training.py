@@ -36,7 +36,9 @@ def plot_mlp_grid(grid: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     """
     ax = new_axes(ax, 8.0, 4.0)
     for color, (name, line) in zip(COLORS, grid.groupby("network", sort=False), strict=False):
-        ax.errorbar(line["alpha"], line["accuracy"], line["standard_error"], marker="o", capsize=2, label=name, color=color)
+        ax.errorbar(
+            line["alpha"], line["accuracy"], line["standard_error"], marker="o", capsize=2, label=name, color=color
+        )
     ax.set(xscale="log", xlabel="alpha (L2 penalty)", ylabel="out-of-fold accuracy")
     ax.set_title("Multi-layer perceptron by size and penalty (bar: one standard error)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

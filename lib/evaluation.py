@@ -1,0 +1,149 @@
+"""Scoring on the test split, which is opened here and nowhere else, and the gate a version must pass to serve."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lib import registry
+from lib.embeddings import TaskEmbeddings, load_task
+from lib.errors import DataError
+from lib.metrics import (
+    Estimate,
+    accuracy,
+    brier_score,
+    compare_paired,
+    expected_calibration_error,
+    log_loss,
+    macro_f1,
+    per_class_table,
+)
+from lib.prediction import Predictor
+
+PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
+
+
+def open_test_split(task: str) -> TaskEmbeddings:
+    """The test images with their vectors.
+
+    Raises
+    ------
+    DataError
+        If the task has no test image.
+    """
+    test = load_task(task, ["test"])
+    if not len(test.labels):
+        raise DataError(f"Task {task!r} has no test image; raise `test_fraction` in the embedding stage.")
+    return test
+
+
+def score(labels: np.ndarray, proba: np.ndarray, classes: list[str], *, seed: int) -> dict:
+    """Everything metrics.json holds of a split.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), int
+    proba : ndarray of shape (n, n_classes), float
+    classes : list of str
+    seed : int
+        For the bootstrap.
+
+    Returns
+    -------
+    dict
+        n; accuracy and macro_f1 as {value, low, high}; ece, brier, log_loss; classes: a score table each.
+    """
+    predicted = proba.argmax(axis=1)
+    per_class = per_class_table(labels, predicted, classes, seed=seed)
+    return {
+        "n": len(labels),
+        "accuracy": accuracy(labels, predicted).to_json(),
+        "macro_f1": macro_f1(labels, predicted, len(classes), seed=seed).to_json(),
+        "ece": expected_calibration_error(labels, proba),
+        "brier": brier_score(labels, proba),
+        "log_loss": log_loss(labels, proba),
+        "classes": {row["label"]: _without_nan(row) for row in per_class.to_dict("records")},
+    }
+
+
+def _without_nan(row: dict) -> dict:
+    """A table row as JSON values: a score that does not exist (no image, no prediction) is null."""
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else value
+        for key, value in row.items()
+        if key != "label"
+    }
+
+
+def predictions_table(manifest: pd.DataFrame, proba: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    """One row an image: PREDICTION_COLUMNS, then a probability column a class (named "proba: <class>")."""
+    table = manifest[["sha256", "path", "split", "label"]].copy()
+    table["predicted"] = np.array(classes, dtype=object)[proba.argmax(axis=1)]
+    table["probability"] = proba.max(axis=1)
+    columns = pd.DataFrame(proba, columns=[f"proba: {label}" for label in classes], index=table.index)
+    return pd.concat([table, columns], axis=1)
+
+
+def mistakes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The wrong rows of a predictions table, the most confident first."""
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    return wrong.sort_values("probability", ascending=False, kind="stable")[PREDICTION_COLUMNS].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Rules a version was held to before serving: a table of rule, value, passed."""
+
+    table: pd.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rule holds."""
+        return bool(self.table["passed"].all())
+
+
+def majority_macro_f1(labels: np.ndarray, n_classes: int) -> float:
+    """Macro-F1 of always answering the most frequent class."""
+    share = np.bincount(labels, minlength=n_classes).max() / len(labels)
+    return float(2 * share / (1 + share) / n_classes)
+
+
+def promotion_gate(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray, macro: Estimate) -> Gate:
+    """Hold a version against doing nothing and against the model that serves now.
+
+    Parameters
+    ----------
+    test : TaskEmbeddings
+        The test split.
+    version : registry.Version
+        The candidate.
+    proba : ndarray of shape (n, n_classes), float
+        Its probabilities on the test images.
+    macro : Estimate
+        Its macro-F1.
+    """
+    floor = majority_macro_f1(test.labels, len(test.classes))
+    rows = [
+        ("macro-F1 interval lies above that of the majority class", f"{macro.low:.3f} > {floor:.3f}", macro.low > floor)
+    ]
+    champion = _comparable_champion(test, version)
+    if champion is None:
+        rows.append(("not worse than the champion on the same images", "no comparable champion", True))
+    else:
+        theirs = Predictor.from_version(champion).proba(test.vectors).argmax(axis=1)
+        gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
+        shown = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) against {champion.name}"
+        rows.append(("not worse than the champion on the same images", shown, gap.high >= 0))
+    return Gate(pd.DataFrame(rows, columns=["rule", "value", "passed"]))
+
+
+def _comparable_champion(test: TaskEmbeddings, version: registry.Version) -> registry.Version | None:
+    """The champion, where another version serves that knows the same classes, vectors and split."""
+    name = registry.deployment(test.facts["task"])["champion"]
+    if name is None or name == version.name or name not in registry.versions(test.facts["task"]):
+        return None
+    champion = registry.verify(test.facts["task"], name)
+    keys = ("classes", "backbone", "seed")
+    mine, theirs = version.card, champion.card
+    same = all(mine[key] == theirs[key] for key in keys if key != "backbone")
+    return champion if same and mine["backbone"]["fingerprint"] == theirs["backbone"]["fingerprint"] else None

@@ -1,0 +1,136 @@
+"""reports/index.html: for each task a headline, its reports, its model versions and the champion's card."""
+
+import base64
+import io
+import re
+from typing import Any
+
+import nbformat
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image
+
+from lib import registry
+from lib.errors import ArtifactError
+from lib.reports.page import TEMPLATES, style
+from lib.stages import RECORD_FILE, STAGES, Record, Stage
+from lib.storage import artifacts_dir, reports_dir, task_dir, write_text
+
+HEADLINE_TAG = "headline"
+THUMBNAIL_SIZE = (360, 260)
+
+
+def write_index() -> None:
+    """Write the index anew from what lies in artifacts/."""
+    names = sorted(path.parent.name for path in artifacts_dir().glob(f"*/{RECORD_FILE}"))
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    html = environment.get_template("index.html").render(style=style(), tasks=[_task(name) for name in names])
+    write_text(reports_dir() / "index.html", html)
+
+
+def _task(name: str) -> dict[str, Any]:
+    """What the index shows of a task."""
+    record = Record.load(name)
+    champion = registry.deployment(name)["champion"]
+    versions = [_version(name, version, champion) for version in reversed(registry.versions(name))]
+    return {
+        "name": name,
+        "headline": _headline(name, champion),
+        "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in STAGES.values()],
+        "versions": [version for version in versions if version],
+        "card": _card(name, champion),
+    }
+
+
+def _headline(task: str, champion: str | None) -> str:
+    """The champion and how good it is, in a sentence."""
+    if champion is None:
+        return "No model has been promoted yet."
+    try:
+        version = registry.verify(task, champion)
+    except ArtifactError as error:
+        return str(error)
+    test, card = version.metrics["test"], version.card
+    return (
+        f"{card['model']} on {card['backbone']['name']} is right on {_interval(test['accuracy'])} of {test['n']:,} test "
+        f"images in {len(card['classes'])} classes (version {champion})."
+    )
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    """A score as per cent with its interval."""
+    return f"{100 * estimate['value']:.1f} % ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+
+
+def _row(stage: Stage, task: str, entry: dict) -> dict[str, Any]:
+    """A stage's line."""
+    report = stage.report(task)
+    return {
+        "title": stage.title,
+        "question": stage.question,
+        "href": f"{task}/{report.name}" if report.exists() else "",
+        "thumbnail": _thumbnail(stage, task, entry),
+        "status": entry.get("status", "not run"),
+        "finished": entry.get("finished", ""),
+        "seconds": entry.get("seconds", ""),
+        "error": entry.get("error", ""),
+    }
+
+
+def _thumbnail(stage: Stage, task: str, entry: dict) -> str:
+    """The figure of the cell tagged "headline", small, as a data URL; "" where there is none."""
+    path = task_dir(task) / "runs" / entry.get("run", "none") / stage.file
+    if not path.exists():
+        return ""
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [o for c in cells if HEADLINE_TAG in c.metadata.get("tags", []) for o in c.get("outputs", [])]
+    pages = [output.data.get("text/html", "") for output in outputs if "data" in output]
+    found = next((match for page in pages if (match := re.search(r"data:image/\w+;base64,([\w+/=]+)", page))), None)
+    if found is None:
+        return ""
+    image = Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")
+    image.thumbnail(THUMBNAIL_SIZE)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _version(task: str, name: str, champion: str | None) -> dict[str, Any] | None:
+    """A version's line in the table; a damaged one says so."""
+    try:
+        version = registry.verify(task, name)
+        card, test = version.card, version.metrics.get("test")
+    except ArtifactError:
+        return {"name": name, "role": "damaged"}
+    return {
+        "name": name,
+        "model": card["model"],
+        "backbone": card["backbone"]["name"],
+        "accuracy": _interval(test["accuracy"]) if test else "not evaluated",
+        "macro_f1": _interval(test["macro_f1"]) if test else "",
+        "n": test["n"] if test else "",
+        "role": "champion" if name == champion else "",
+    }
+
+
+def _card(task: str, champion: str | None) -> list[tuple[str, str]]:
+    """The champion's model card as lines."""
+    if champion is None:
+        return []
+    try:
+        card = registry.verify(task, champion).card
+    except ArtifactError:
+        return []
+    backbone, data = card["backbone"], card["data"]
+    return [
+        ("model", card["model"]),
+        ("why this one", card["selection"]),
+        ("backbone", f"{backbone['name']}: {backbone['reason']}"),
+        ("classes", ", ".join(card["classes"])),
+        ("trained on", f"{data['n']['train']:,} images; data SHA-256 {data['hash'][:12]}"),
+        ("temperature", f"{card['temperature']:.3f} (fitted on out-of-fold predictions)"),
+        ("seed", str(card["seed"])),
+        ("intended use", card["intended_use"]),
+        ("limits", card["limits"]),
+        ("commit", card["provenance"]["commit"]),
+        ("created", card["provenance"]["created"]),
+    ]
