@@ -8,6 +8,7 @@ import importlib.resources
 import os
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,8 +234,8 @@ def _build_torchvision(name: str, *, pretrained: bool) -> tuple["torch.nn.Module
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         file = Path(weights.url).name
         raise BackboneError(
-            f"The ImageNet weights of {name} cannot be had: {display_path(torch_cache() / file)} does not hold them, and "
-            f"downloading {file} from torchvision's site failed ({_short(error)}). Connect once, copy the file to that "
+            f"The ImageNet weights of {name} cannot be had: {display_path(torch_cache() / file)} does not hold them, "
+            f"and downloading {file} from torchvision's site failed ({_short(error)}). Connect once, copy the file to that "
             f"place, give `weights` a file, or use -p backbone {LITE0}, whose weights are installed."
         ) from error
     recipe = weights.transforms()
@@ -250,7 +251,9 @@ def _build_torchvision(name: str, *, pretrained: bool) -> tuple["torch.nn.Module
 
 def _build_timm(name: str, *, pretrained: bool) -> "torch.nn.Module":
     """A timm model without its classifier, by timm's own loading code."""
-    import timm
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of its hub client, in notebooks
+        import timm
 
     if name.split(".")[0] not in timm.list_models():
         known = [RESNET50, LITE0, *_torchvision_names(), *timm.list_models()]
@@ -260,8 +263,8 @@ def _build_timm(name: str, *, pretrained: bool) -> "torch.nn.Module":
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # whatever the hub's client raises; it has a class for each way to fail
         raise BackboneError(
-            f"The weights of timm's {name} cannot be had ({_short(error)}). Connect once, give `weights` a file, or use "
-            f"-p backbone {LITE0}, whose weights are installed."
+            f"The weights of timm's {name} cannot be had ({_short(error)}). Connect once, give `weights` a file, or "
+            f"use -p backbone {LITE0}, whose weights are installed."
         ) from error
 
 
@@ -444,7 +447,6 @@ def _to_onnx(network: "torch.nn.Module", pixels: "torch.Tensor", names: list[str
     """Export with a free batch size into one file."""
     import contextlib
     import io
-    import warnings
 
     import torch
 

@@ -94,7 +94,7 @@ class Spec:
         return {key: value for key, value in asdict(self).items() if value is not None or key == "n_components"}
 
     def __str__(self) -> str:
-        steps = (["root"] if self.root else []) + ["scaler"]
+        steps = (["square root"] if self.root else []) + ["scaler"]
         steps += [f"PCA {self.n_components}"] if self.n_components else []
         if self.family == "logistic_regression":
             steps.append(f"logistic regression (C = {self.C:.2g})")

@@ -1,9 +1,10 @@
-"""A folder, a CSV or a torchvision dataset's name -> a manifest of checked images with their splits. Nothing is lost silently."""
+"""A folder, a CSV or a torchvision dataset's name -> a manifest of checked, split images; nothing is lost silently."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -174,7 +175,7 @@ def check_classes(dataset: Dataset, min_class_size: int) -> None:
     if len(small):
         names = ", ".join(f"{label!r} ({count})" for label, count in small.items())
         raise DataError(
-            f"Too few images in {names}; each class needs at least {min_class_size}. Add images or take the folder away."
+            f"Too few images in {names}; each class needs at least {min_class_size}. Add images or remove the folder."
         )
     table = dataset.manifest
     if (table["split"] == "").any():
@@ -222,7 +223,7 @@ def root_of(source: Path) -> Path:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, relative to it, in sorted order; linked folders are followed, but never in a circle."""
+    """Every file below a folder, relative to it, sorted; linked folders are followed, but never in a circle."""
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not _leads_back(Path(folder, name)))
         for name in sorted(files):
@@ -301,9 +302,8 @@ def _look_at(root: Path, candidates: list[Candidate], progress: Callable) -> tup
     rows, refused = [], []
     seen: set[str] = set()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for candidate, result in progress(
-            zip(candidates, pool.map(lambda c: _check(root, c), candidates)), len(candidates)
-        ):
+        results = pool.map(partial(_check, root), candidates)
+        for candidate, result in progress(zip(candidates, results, strict=True), len(candidates)):
             if isinstance(result, str):
                 refused.append((printable(candidate.path), printable(candidate.label), result))
             elif candidate.path in seen:

@@ -1,4 +1,4 @@
-"""What notebook cells show: sentences, figures, pictures and tables as HTML that reads the same in JupyterLab and report.
+"""What notebook cells show: sentences, figures, pictures and tables, the same in JupyterLab and in the report.
 
 All text is escaped: labels and file names come from the data.
 """
@@ -71,7 +71,8 @@ def pictures(items: Sequence[tuple[Image.Image | None, str]], caption: str) -> N
         cells.append(f"<li>{shown}<br>{html.escape(text)}</li>")
     display(
         HTML(
-            f'<figure class="pictures"><ul>{"".join(cells)}</ul><figcaption>{html.escape(caption)}</figcaption></figure>'
+            f'<figure class="pictures"><ul>{"".join(cells)}</ul>'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
     )
 

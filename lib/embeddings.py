@@ -66,8 +66,12 @@ class Embeddings:
 
 
 def progress_bar(items: Iterable, total: int, description: str) -> Iterable:
-    """Show how far, how fast and how long still; a line at most twice a second."""
-    return tqdm(items, total=total, desc=description, unit=" images", mininterval=0.5, smoothing=0.1)
+    """Show how far, how fast and how long still; a line at most twice a second.
+
+    What is counted follows a comma in the description ("logistic regression, paths"); images where there is none.
+    """
+    what, _, unit = description.partition(", ")
+    return tqdm(items, total=total, desc=what, unit=f" {unit or 'images'}", mininterval=0.5, smoothing=0.1)
 
 
 def cache_dir(encoder: Encoder) -> Path:
@@ -172,7 +176,7 @@ def write_part(folder: Path, vectors: dict[str, np.ndarray]) -> None:
 def _compute(
     root: Path, missing: dict[str, str], encoder: Encoder, broken: dict[str, str], n_threads: int
 ) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Yield (content hash, vector) as they are computed; None where the pixels are broken, with its reason in `broken`."""
+    """Yield (content hash, vector) as computed; None where the pixels are broken, with the reason in `broken`."""
     for batch in _chunks(_decoded(root, missing, encoder, n_threads), BATCH_SIZE):
         good = [(sha, pixels) for sha, pixels in batch if not isinstance(pixels, str)]
         vectors = iter(encoder.encode(np.stack([pixels for _, pixels in good])) if good else ())

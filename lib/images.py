@@ -1,4 +1,4 @@
-"""Bytes -> checked, upright RGB pixels within limits -> what a network receives: the one recipe, for training and serving.
+"""Bytes -> checked, upright RGB pixels within limits -> what a network receives: one recipe for training and serving.
 
 Pillow and NumPy only. Formats are told by content, never by a file's extension.
 """
@@ -144,7 +144,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
-    """Scale grey values of shape (h, w) to uint8: 16-bit by 257, 32-bit and float by the range their maximum implies."""
+    """Scale grey values of shape (h, w) to uint8: 16-bit by 257, others by the range their maximum implies."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError("some pixels are not finite numbers", "broken")

@@ -1,4 +1,4 @@
-"""Encoders: preprocessed pixels in, float32 vectors out. What embeds the training images also serves; torch is not needed."""
+"""Encoders: preprocessed pixels in, float32 vectors out; the same for training and serving, without torch."""
 
 import os
 from dataclasses import dataclass, field

@@ -95,7 +95,8 @@ def parse_value(parameter: Parameter, value: object) -> str | int | float | bool
     except (ValueError, KeyError, TypeError):
         wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}[parameter.type]
         raise ParameterError(
-            f"Parameter {parameter.name} must be {wanted} ({parameter.type}, default {parameter.default!r}), not {value!r}."
+            f"Parameter {parameter.name} must be {wanted} ({parameter.type}, default {parameter.default!r}), "
+            f"not {value!r}."
         ) from None
 
 

@@ -1,18 +1,17 @@
 """Model versions: saved whole or not at all, verified before use, promoted by an atomically replaced pointer.
 
-A version is a folder artifacts/<task>/models/<version>/ whose SHA256SUMS lists its files. Models are skops files, loaded
-with a fixed list of trusted types; nothing is ever unpickled.
+A version is a folder artifacts/<task>/models/<version>/ whose SHA256SUMS lists its files. Models are skops files,
+loaded with a fixed list of trusted types; nothing is ever unpickled.
 """
 
+import importlib
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from lib.errors import ArtifactError
 from lib.storage import (
@@ -46,6 +45,29 @@ TRUSTED_TYPES = (
 )
 
 
+class _WithoutTorch:
+    """An import finder for which torch is not installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse torch, leave everything else to the other finders."""
+        if name == "torch":
+            raise ModuleNotFoundError("torch is not imported here")
+
+
+def _skops() -> Any:
+    """The module skops.io, imported without torch.
+
+    skops walks through all modules of scikit-learn, and one of those imports torch where it is installed: seconds and
+    hundreds of megabytes that a service does not need.
+    """
+    finder = _WithoutTorch()
+    sys.meta_path.insert(0, finder)
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        sys.meta_path.remove(finder)
+
+
 @dataclass(frozen=True)
 class Version:
     """A verified version on disk."""
@@ -72,9 +94,10 @@ class Version:
             If the file holds a type that our pipelines do not consist of, or cannot be read.
         """
         path = self.folder / file
+        skops = _skops()
         try:
-            return skops.io.load(path, trusted=list(TRUSTED_TYPES))
-        except UntrustedTypesFoundException as error:
+            return skops.load(path, trusted=list(TRUSTED_TYPES))
+        except skops.exceptions.UntrustedTypesFoundException as error:
             raise ArtifactError(
                 f"{display_path(path)} holds types this project never writes; not loaded: {error}"
             ) from error
@@ -113,7 +136,7 @@ def save(task: str, models: dict[str, Any], card: dict, metrics: dict) -> Versio
     name = new_version_name()
     with atomic_dir(folder / name) as temporary:
         for file, model in models.items():
-            skops.io.dump(model, temporary / file)
+            _skops().dump(model, temporary / file)
         write_json(temporary / CARD_FILE, {"version": name, **card})
         write_json(temporary / METRICS_FILE, metrics)
         _write_checksums(temporary, [*models, CARD_FILE, METRICS_FILE])
@@ -186,7 +209,7 @@ def latest(task: str) -> Version:
 
 
 def deployment(task: str) -> dict:
-    """The pointer that the service follows: champion, challenger and challenger_share; all None or 0 before promotion."""
+    """The pointer that the service follows: champion, challenger, challenger_share; empty before a promotion."""
     path = task_dir(task) / DEPLOYMENT_FILE
     return read_json(path) if path.exists() else {"champion": None, "challenger": None, "challenger_share": 0.0}
 

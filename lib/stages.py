@@ -1,4 +1,4 @@
-"""The notebooks as stages: what each reads and writes, whether it must run again, and the record that tells the truth."""
+"""The notebooks as stages: what each reads and writes, whether it must run again, and a truthful record."""
 
 import os
 from collections.abc import Callable

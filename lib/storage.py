@@ -61,7 +61,7 @@ def task_dir(task: str) -> Path:
 
 
 def display_path(path: str | Path) -> str:
-    """Path as shown to people: relative to the project root or the home folder, never with a user's home spelled out."""
+    """Path as shown to people: relative to the project root or the home folder, which is never spelled out."""
     path = Path(path)
     for base, prefix in ((PROJECT_ROOT, ""), (artifacts_dir().parent, ""), (Path.home(), "~/")):
         if path.is_relative_to(base):

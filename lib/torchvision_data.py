@@ -1,4 +1,4 @@
-"""A torchvision classification dataset by name -> class folders of PNG files, so that everything after it is the same."""
+"""A torchvision classification dataset by name -> class folders of PNG files, so that the rest is the same."""
 
 import difflib
 import inspect
@@ -68,7 +68,8 @@ def _open_parts(name: str, root: Path) -> dict[str, Any]:
         return {"": factory(**options)}
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(
-            f"torchvision's {name} cannot be had here ({error}); it needs a network or its files in {display_path(root)}."
+            f"torchvision's {name} cannot be had here ({error}); "
+            f"it needs a network or its files in {display_path(root)}."
         ) from error
 
 

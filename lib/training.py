@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def search_logistic(
     paths = logistic_space(smallest, vectors.shape[1]) if paths is None else paths
     results: list[tuple[Spec, list[np.ndarray]]] = []
     with _fold_threads() as parallel:
-        for path in progress(paths, len(paths), "logistic regression, regularisation paths"):
+        for path in progress(paths, len(paths), "logistic regression, paths"):
             results.extend(_walk_path(parallel, path, vectors, labels, folds, seed))
     return _collect(results, labels, folds)
 
@@ -133,7 +134,7 @@ def search_mlp(
     specs = mlp_space(smallest, vectors.shape[1]) if specs is None else specs
     results = []
     with _fold_threads() as parallel:
-        for spec in progress(specs, len(specs), "multi-layer perceptron, configurations"):
+        for spec in progress(specs, len(specs), "multi-layer perceptron, networks"):
             jobs = (delayed(_fit_predict)(spec.build(seed), vectors, labels, *fold) for fold in folds)
             results.append((spec, parallel(jobs)))
     return _collect(results, labels, folds)
@@ -170,7 +171,7 @@ def _walk_path(
         yield spec, probas
         losses.append(float(np.mean([log_loss(labels[val], p) for p, (_, val) in zip(probas, folds, strict=True)])))
         recent = losses[-PATIENCE - 1 :]
-        if len(recent) > PATIENCE and all(after > before for before, after in zip(recent, recent[1:], strict=False)):
+        if len(recent) > PATIENCE and all(after > before for before, after in pairwise(recent)):
             return
 
 
@@ -218,8 +219,8 @@ def select(logistic: Search, mlp: Search, labels: np.ndarray) -> Selection:
     family = "mlp" if gain > error else "logistic_regression"
     verdict = "more" if family == "mlp" else "not more"
     reason = (
-        f"Out of fold the MLP is {gain:+.2f} points from logistic regression; that is {verdict} than one standard error "
-        f"of the paired difference ({error:.2f} points), so {FAMILIES[family]} is chosen."
+        f"Out of fold the MLP is {gain:+.2f} points from logistic regression; that is {verdict} than one standard "
+        f"error of the paired difference ({error:.2f} points), so {FAMILIES[family]} is chosen."
     )
     return Selection((mlp if family == "mlp" else logistic).best_spec, reason, comparison)
 

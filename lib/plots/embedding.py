@@ -32,6 +32,7 @@ def plot_map(
         members = points[labels == code]
         ax.scatter(*members.T, s=14, alpha=0.75, linewidths=0, label=plain(classes[code]), **style)
     ax.set(xticks=[], yticks=[], title=title)
+    ax.spines[:].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2)
     return ax
 

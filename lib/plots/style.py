@@ -46,6 +46,7 @@ def use_style() -> None:
             "axes.axisbelow": True,
             "axes.titleweight": "bold",
             "axes.titlesize": 11,
+            "axes.titlelocation": "left",
             "legend.frameon": False,
         }
     )

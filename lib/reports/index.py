@@ -51,8 +51,8 @@ def _headline(task: str, champion: str | None) -> str:
         return str(error)
     test, card = version.metrics["test"], version.card
     return (
-        f"{card['model']} on {card['backbone']['name']} is right on {_interval(test['accuracy'])} of {test['n']:,} test "
-        f"images in {len(card['classes'])} classes (version {champion})."
+        f"{card['model']} on {card['backbone']['name']} is right on {_interval(test['accuracy'])} of {test['n']:,} "
+        f"test images in {len(card['classes'])} classes (version {champion})."
     )
 
 

@@ -49,6 +49,7 @@ def render(notebook: NotebookNode, report: dict[str, Any]) -> str:
     """A notebook and the facts around it as HTML."""
     exporter = HTMLExporter(extra_template_basedirs=[str(TEMPLATES)], template_name="notebook")
     exporter.language_code = "en"
+    exporter.exclude_anchor_links = True
     html, _ = exporter.from_notebook_node(without_progress(notebook), resources={"report": report})
     return html
 

@@ -1,0 +1,80 @@
+"""Problem documents (RFC 9457): every error of the service has one form."""
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, current_app, g
+from werkzeug.exceptions import HTTPException
+
+from lib.errors import ArtifactError, ImageError
+
+MEDIA_TYPE = "application/problem+json"
+IMAGE_STATUS = {"empty": 400, "unsupported": 415, "broken": 422, "too_large": 422}
+
+
+class Problem(Exception):
+    """An error that is answered as a problem document.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    detail : str
+        What came, what is allowed, what to do.
+    headers : dict, optional
+        More response headers.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+
+
+def document(status: int, detail: str) -> dict[str, Any]:
+    """The members that every problem has; `title` is constant for a status."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
+
+def response(problem: Problem) -> Response:
+    """A problem as an HTTP response."""
+    body = document(problem.status, problem.detail) | {"instance": f"urn:uuid:{request_id()}"}
+    answer = current_app.response_class(current_app.json.dumps(body) + "\n", problem.status, mimetype=MEDIA_TYPE)
+    answer.headers.update(problem.headers)
+    return answer
+
+
+def request_id() -> str:
+    """This request's id."""
+    if "request_id" not in g:
+        g.request_id = str(uuid.uuid4())
+    return g.request_id
+
+
+def from_image_error(error: ImageError) -> Problem:
+    """A refused image as a problem: 400 empty, 415 no image, 422 broken or too many pixels."""
+    return Problem(IMAGE_STATUS[error.kind], f"The image was refused: {error}.")
+
+
+def register_problem_handlers(app: Flask) -> None:
+    """Answer our own and the framework's errors as problem documents; what nobody foresaw is 500 without a trace."""
+
+    @app.errorhandler(Problem)
+    def on_problem(problem: Problem) -> Response:
+        return response(problem)
+
+    @app.errorhandler(ArtifactError)
+    def on_artifact_error(error: ArtifactError) -> Response:
+        return response(Problem(503, str(error), {"Retry-After": "10"}))
+
+    @app.errorhandler(HTTPException)
+    def on_http_exception(error: HTTPException) -> Response:
+        status = error.code or 500
+        if status == 413:
+            detail = f"The request is larger than the {app.config['MAX_CONTENT_LENGTH']:,} bytes allowed."
+        elif status >= 500:
+            detail = "The service failed; the cause is in its log."
+        else:
+            detail = error.description or HTTPStatus(status).phrase
+        kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return response(Problem(status, detail, kept))
