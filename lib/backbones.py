@@ -234,8 +234,8 @@ def _build_torchvision(name: str, *, pretrained: bool) -> tuple["torch.nn.Module
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         file = Path(weights.url).name
         raise BackboneError(
-            f"The ImageNet weights of {name} cannot be had: {display_path(torch_cache() / file)} does not hold them, "
-            f"and downloading {file} from torchvision's site failed ({_short(error)}). Connect once, copy the file to that "
+            f"The ImageNet weights of {name} cannot be had: {display_path(torch_cache() / file)} has none, and "
+            f"downloading {file} from torchvision's site failed ({_short(error)}). Connect once, copy the file to that "
             f"place, give `weights` a file, or use -p backbone {LITE0}, whose weights are installed."
         ) from error
     recipe = weights.transforms()

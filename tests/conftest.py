@@ -1,0 +1,121 @@
+"""Fixtures: every test has its own artifacts and reports folders, and no way to the internet."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.backbones import LITE0, Choice, load_backbone
+from lib.inference import OnnxEncoder
+from lib.storage import PROJECT_ROOT
+
+NO_NETWORK = "http://127.0.0.1:9"  # a proxy that refuses at once
+SAMPLE = PROJECT_ROOT / "data" / "sample"
+TINY_CLASSES = ("Ankle boot", "Bag", "Trouser")
+
+
+def set_own_folders(environment: dict[str, str], folder: Path) -> None:
+    """Point an environment at a folder of its own: artifacts, reports, home, torch cache; no network."""
+    environment["ARTIFACTS_DIR"] = str(folder / "artifacts")
+    environment["REPORTS_DIR"] = str(folder / "reports")
+    environment["TORCH_HOME"] = str(folder / "torch")
+    environment |= dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), NO_NETWORK)
+    environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+    environment["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the project or reads what a run left there."""
+    environment: dict[str, str] = {}
+    set_own_folders(environment, tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def save_image(tmp_path: Path) -> Callable[..., Path]:
+    """Write an image of seeded noise: save_image("class/name.png", seed=3, size=(40, 30), **options of Pillow)."""
+
+    def save(name: str, *, seed: int = 0, size: tuple[int, int] = (40, 30), **options: object) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, **options)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once a session."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def lite0(shared_folder: Path) -> OnnxEncoder:
+    """The real EfficientNet-Lite0, exported once."""
+    return load_backbone(Choice(LITE0, "the tests asked for it"), folder=shared_folder / "artifacts" / "backbones")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(shared_folder: Path) -> Path:
+    """Three classes of 24 sample images each, and a text file that is refused."""
+    folder = shared_folder / "tiny"
+    for label in TINY_CLASSES:
+        (folder / label).mkdir(parents=True)
+        for path in sorted((SAMPLE / label).iterdir())[:24]:
+            shutil.copy(path, folder / label)
+    (folder / "Bag" / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_environment(shared_folder: Path) -> dict[str, str]:
+    """Environment of processes that share what is made once a session."""
+    environment = dict(os.environ)
+    set_own_folders(environment, shared_folder)
+    return environment
+
+
+RunPipeline = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="session")
+def run_pipeline(shared_environment: dict[str, str]) -> RunPipeline:
+    """Run the command line in a process of its own: run_pipeline("-p", "seed", "3", environment={...})."""
+
+    def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "lib.pipeline", *arguments],
+            cwd=PROJECT_ROOT,
+            env=shared_environment | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(run_pipeline: RunPipeline, tiny_folder: Path, lite0: OnnxEncoder) -> subprocess.CompletedProcess:
+    """A whole pipeline run on the tiny folder, task "tiny", made once."""
+    result = run_pipeline("-p", "data_dir", str(tiny_folder), "-p", "backbone", LITE0)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture
+def tiny_task(tiny_run: subprocess.CompletedProcess, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The task of `tiny_run`, with this test's folders pointed at its artifacts and reports."""
+    monkeypatch.setenv("ARTIFACTS_DIR", str(shared_folder / "artifacts"))
+    monkeypatch.setenv("REPORTS_DIR", str(shared_folder / "reports"))
+    return "tiny"
