@@ -3,13 +3,14 @@
 torch lives here and nowhere else, and is imported only where a backbone has to be built.
 """
 
+import contextlib
 import difflib
 import importlib.resources
 import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,12 +261,26 @@ def _build_timm(name: str, *, pretrained: bool) -> "torch.nn.Module":
         near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise BackboneError(f"No backbone {name!r} in torchvision or timm; the nearest name is {near!r}.")
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+        with _no_retries_offline():
+            return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # whatever the hub's client raises; it has a class for each way to fail
         raise BackboneError(
             f"The weights of timm's {name} cannot be had ({_short(error)}). Connect once, give `weights` a file, or "
             f"use -p backbone {LITE0}, whose weights are installed."
         ) from error
+
+
+@contextlib.contextmanager
+def _no_retries_offline() -> Iterator[None]:
+    """Where timm's hub cannot be reached, let its client look into its cache only, not retry for most of a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not is_reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _timm_preprocessing(network: "torch.nn.Module") -> Preprocessing:
@@ -445,7 +460,6 @@ def export(
 
 def _to_onnx(network: "torch.nn.Module", pixels: "torch.Tensor", names: list[str], path: Path) -> None:
     """Export with a free batch size into one file."""
-    import contextlib
     import io
 
     import torch

@@ -1,5 +1,6 @@
 """A folder, a CSV or a torchvision dataset's name -> a manifest of checked, split images; nothing is lost silently."""
 
+import csv
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -204,16 +205,16 @@ def listing_hash(data_dir: str) -> str:
         return sha256_bytes(data_dir.encode())
     source = locate(data_dir)
     if source.is_dir():
-        paths = (source / path for path in _walk(source))
+        names = [path.as_posix() for path in _walk(source)]
     else:
-        paths = [source, *(source.parent / candidate.path for candidate in _from_csv(source))]
+        names = [source.name, *(candidate.path for candidate in _from_csv(source))]
     lines = []
-    for path in paths:
+    for name in names:
         try:
-            stat = path.stat()
-            lines.append(f"{path.relative_to(root_of(source))}\t{stat.st_size}\t{stat.st_mtime_ns}")
+            stat = (root_of(source) / name).stat()
+            lines.append(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}")
         except (OSError, ValueError):
-            lines.append(f"{path}\tmissing")
+            lines.append(f"{name}\tmissing")
     return sha256_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
@@ -225,14 +226,17 @@ def root_of(source: Path) -> Path:
 def _walk(root: Path) -> Iterator[Path]:
     """Every file below a folder, relative to it, sorted; linked folders are followed, but never in a circle."""
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _leads_back(Path(folder, name)))
+        folders[:] = sorted(name for name in folders if not _leads_back(root, Path(folder, name)))
         for name in sorted(files):
             yield Path(folder, name).relative_to(root)
 
 
-def _leads_back(folder: Path) -> bool:
-    """Whether a linked folder leads to one of the folders that contain it."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _leads_back(root: Path, folder: Path) -> bool:
+    """Whether a linked folder leads to one of the folders that were walked through on the way to it."""
+    if not folder.is_symlink():
+        return False
+    way = [path for path in folder.parents if path.is_relative_to(root)]
+    return any(path.resolve().is_relative_to(folder.resolve()) for path in way)
 
 
 def _from_folders(root: Path) -> Iterator[Candidate]:
@@ -244,14 +248,20 @@ def _from_folders(root: Path) -> Iterator[Candidate]:
     tops = [path.name.lower() for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)]
     split_above = "train" in {SPLIT_FOLDERS.get(name) for name in tops} and all(name in SPLIT_FOLDERS for name in tops)
     depth = 2 if split_above else 1
+    filled = set()
     for relative in _walk(root):
         parts = relative.parts
         candidate = Candidate(relative.as_posix())
-        if len(parts) > depth and not _is_hidden(parts[depth - 1]):
+        if len(parts) > depth and not any(map(_is_hidden, parts[:depth])):
+            filled.add(parts[:depth])
             candidate.label = parts[depth - 1]
             candidate.split = SPLIT_FOLDERS.get(parts[0].lower(), "") if split_above else ""
         candidate.reason = _refused_unread(parts, depth)
         yield candidate
+    for folder in sorted(root.glob("/".join("*" * depth))):
+        parts = folder.relative_to(root).parts
+        if folder.is_dir() and parts not in filled and not any(map(_is_hidden, parts)):
+            yield Candidate("/".join(parts), parts[-1], reason="a folder without files")
 
 
 def _is_hidden(name: str) -> bool:
@@ -275,22 +285,28 @@ def _refused_unread(parts: tuple[str, ...], depth: int) -> str:
 def _from_csv(source: Path) -> Iterator[Candidate]:
     """Candidates of a CSV manifest; image paths are relative to the CSV's folder."""
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{display_path(source)} cannot be read as CSV: {error}") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    missing = {"image", "label"} - set(table.columns)
+    columns = [name.strip().lower() for name in header]
+    missing = {"image", "label"} - set(columns)
     if missing:
         raise DataError(
             f"{display_path(source)} lacks the column{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}; "
             "a manifest has image,label and optionally split,group."
         )
-    for row in table.to_dict("records"):
-        split = row.get("split", "").strip().lower()
-        candidate = Candidate(
-            row["image"], row["label"].strip(), SPLIT_FOLDERS.get(split, ""), row.get("group", "").strip()
-        )
-        if not candidate.label:
+    twice = [name for name in ("image", "label", "split", "group") if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{display_path(source)} has more than one column {', '.join(twice)}; leave one of them.")
+    for line in lines:
+        row = dict.fromkeys(("image", "label", "split", "group"), "") | dict(zip(columns, line, strict=False))
+        split = row["split"].strip().lower()
+        path = Path(row["image"]).as_posix()  # "./a.png" is "a.png"
+        candidate = Candidate(path, row["label"].strip(), SPLIT_FOLDERS.get(split, ""), row["group"].strip())
+        if any(line[len(columns) :]):
+            candidate.reason = "its line has more fields than the manifest has columns"
+        elif not candidate.label:
             candidate.reason = "the manifest gives no label"
         elif split and not candidate.split:
             candidate.reason = f"split {split!r} is not train, val or test"
@@ -343,15 +359,19 @@ def printable(text: str) -> str:
 
 
 def _leaks(manifest: pd.DataFrame) -> dict[str, str]:
-    """Images to leave out because given splits hold the same content on two sides: test keeps it, then val."""
+    """Images to leave out because given splits hold the same content or group on two sides: test keeps it, then val."""
     rank = manifest["split"].map({"test": 0, "val": 1}).fillna(2)
-    first = rank.groupby(manifest["sha256"]).transform("min")
-    kept_by = {0: "test", 1: "val"}
-    return {
-        path: f"an exact duplicate of an image of the {kept_by[best]} split"
-        for path, own, best in zip(manifest["path"], rank, first, strict=True)
-        if own > best
-    }
+    in_group = (manifest["group"] != "") & (manifest["split"] != "")  # one without a split follows its group
+    refused = {}
+    for column, chosen, reason in (
+        ("group", in_group, "of the same group as"),
+        ("sha256", rank >= 0, "an exact duplicate of"),
+    ):
+        first = rank[chosen].groupby(manifest[column][chosen]).transform("min")
+        for path, own, best in zip(manifest["path"][chosen], rank[chosen], first, strict=True):
+            if own > best:
+                refused[path] = f"{reason} an image of the {'test' if best == 0 else 'val'} split"
+    return refused
 
 
 def _split(dataset: Dataset, *, seed: int, test_fraction: float, val_fraction: float) -> Dataset:

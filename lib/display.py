@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 from PIL import Image
@@ -25,10 +26,11 @@ THUMBNAIL_SIDE = 112
 
 
 def start() -> None:
-    """Set up a notebook: plot style, no warnings about odd metadata of images, and a line on code and versions."""
+    """Set up a notebook: plot style, no warnings about odd metadata or glyphs, and a line on code and versions."""
     use_style()
     plt.ioff()
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # boxes in figures; tables have the label
     found = versions()
     shown = ", ".join(f"{name} {found[name]}" for name in ("python", "scikit-learn", "onnxruntime") if name in found)
     say(f"Commit {commit()}; {shown}.")
@@ -95,11 +97,16 @@ def table(rows: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
     """Show a table with its caption; numbers with a fraction get `digits` places."""
     header = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td{_align(value)}>{_cell(value, digits)}</td>" for value in row) + "</tr>"
+        "<tr>" + "".join(f"<td{_align(value)}>{_cell(value, digits)}</td>" for value in map(_native, row)) + "</tr>"
         for row in rows.itertuples(index=False, name=None)
     )
     display(HTML(f'<div class="table" tabindex="0"><table><caption>{html.escape(caption)}</caption>'
                  f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"))  # fmt: skip
+
+
+def _native(value: object) -> object:
+    """Python's own value of a NumPy scalar, which columns of mixed types hold; others as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _align(value: object) -> str:

@@ -13,9 +13,9 @@ def pins(path: Path) -> dict[str, str]:
     """Name -> version that a requirements file pins, with the files it includes."""
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("-r "):
-            found |= pins(path.parent / line[3:].strip())
-        elif match := re.match(r"([A-Za-z0-9._-]+)==([^\s#;]+)", line):
+        if match := re.match(r"-r\s+(\S+)", line):
+            found |= pins(path.parent / match[1])
+        elif match := re.match(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*==\s*([^\s#;]+)", line):
             found[match[1]] = match[2]
     return found
 
@@ -29,7 +29,7 @@ def lacking(path: Path) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             problems.append(f"{name} is missing")
             continue
-        if version.split("+")[0] != wanted:
+        if wanted not in (version, version.split("+")[0]):
             problems.append(f"{name} is {version}, not {wanted}")
     spec = importlib.util.find_spec("lib")
     if spec is None or spec.origin is None or Path(spec.origin).resolve().parent != ROOT / "lib":

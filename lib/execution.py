@@ -53,6 +53,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Note
                 partial,
                 parameters=parameters,
                 kernel_name="python3",
+                language="python",
                 cwd=source.parent,
                 progress_bar=False,
                 stderr_file=sys.stderr,

@@ -1,11 +1,14 @@
-"""Scores and their uncertainty. Pure: arrays in, numbers and tables out. Classes are codes 0 to n_classes - 1."""
+"""Scores and their uncertainty. Pure: arrays in, numbers and tables out. Classes are codes 0 to n_classes - 1.
+
+Without a single image every score is nan.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import f1_score
 
 CONFIDENCE = 0.95
 
@@ -43,19 +46,29 @@ def macro_f1(
     y_true: np.ndarray, y_pred: np.ndarray, n_classes: int, *, n_resamples: int = 1000, seed: int = 0
 ) -> Estimate:
     """Mean F1 over classes with a percentile bootstrap interval over images (Efron 1979); int arrays of shape (n,)."""
+    if not len(y_true):
+        return Estimate(float("nan"), 0.0, 1.0)
     value = f1_score(y_true, y_pred, labels=range(n_classes), average="macro", zero_division=0)
     resampled = f1_resamples(y_true, y_pred, n_classes, n_resamples=n_resamples, seed=seed).mean(axis=1)
     return Estimate(value, *percentiles(resampled))
 
 
+def confusion_counts(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int) -> np.ndarray:
+    """Images by true (rows) and predicted class (columns): two int arrays of shape (n,) -> (n_classes, n_classes)."""
+    pairs = np.ravel_multi_index((y_true, y_pred), (n_classes, n_classes))
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
 def f1_resamples(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int, *, n_resamples: int, seed: int) -> np.ndarray:
     """F1 per class in bootstrap resamples: ndarray of shape (n_resamples, n_classes), float."""
-    counts = confusion_matrix(y_true, y_pred, labels=range(n_classes))
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(counts.sum(), counts.ravel() / counts.sum(), size=n_resamples)
-    draws = draws.reshape(n_resamples, n_classes, n_classes)
-    hits = np.diagonal(draws, axis1=1, axis2=2)
-    marked = draws.sum(axis=1) + draws.sum(axis=2)
+    if not len(y_true):
+        return np.zeros((n_resamples, n_classes))
+    counts = confusion_counts(y_true, y_pred, n_classes)
+    pairs = np.nonzero(counts)  # only what occurs is drawn: with many classes most pairs never do
+    shares = counts[pairs] / len(y_true)
+    draws = np.random.default_rng(seed).multinomial(len(y_true), shares, size=n_resamples)
+    true, predicted = (np.eye(n_classes)[codes] for codes in pairs)  # (n_pairs, n_classes), one-hot
+    hits, marked = draws @ (true * predicted), draws @ (true + predicted)
     return np.divide(2 * hits, marked, out=np.zeros(hits.shape), where=marked > 0)
 
 
@@ -72,18 +85,21 @@ def per_class_table(y_true: np.ndarray, y_pred: np.ndarray, classes: list[str], 
     Returns
     -------
     DataFrame
-        Columns label, n (images of the class), and for each score its value, _low and _high.
+        Columns label, n (images of the class), and for each score its value, _low and _high. A score that does not
+        exist (no image, no prediction) is nan with the interval 0 to 1.
     """
-    counts = confusion_matrix(y_true, y_pred, labels=range(len(classes)))
+    counts = confusion_counts(y_true, y_pred, len(classes))
     resampled = f1_resamples(y_true, y_pred, len(classes), n_resamples=1000, seed=seed)
     rows = []
     for code, label in enumerate(classes):
         hits, n, predicted = counts[code, code], counts[code].sum(), counts[:, code].sum()
-        f1 = 2 * hits / (n + predicted) if n + predicted else 0.0
+        f1 = proportion(0, 0)
+        if n + predicted:
+            f1 = Estimate(2 * hits / (n + predicted), *percentiles(resampled[:, code]))
         scores = {
             "precision": proportion(hits, predicted),
             "recall": proportion(hits, n),
-            "f1": Estimate(f1, *percentiles(resampled[:, code])),
+            "f1": f1,
         }
         row: dict[str, object] = {"label": label, "n": int(n)}
         for name, score in scores.items():
@@ -118,7 +134,7 @@ class PairedComparison:
     def standard_error(self) -> float:
         """Standard error of the accuracy difference."""
         discordant, gap = self.only_first + self.only_second, self.only_first - self.only_second
-        return float(np.sqrt(max(discordant - gap**2 / self.n, 0.0)) / self.n)
+        return float(np.sqrt(max(discordant - gap**2 / self.n, 0.0)) / self.n) if self.n else float("nan")
 
 
 def compare_paired(y_true: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedComparison:
@@ -126,6 +142,8 @@ def compare_paired(y_true: np.ndarray, first: np.ndarray, second: np.ndarray) ->
     right_first, right_second = first == y_true, second == y_true
     b, c = int((right_first & ~right_second).sum()), int((~right_first & right_second).sum())
     n = len(y_true)
+    if not n:
+        return PairedComparison(0, 0, 0, Estimate(float("nan"), -1.0, 1.0), 1.0)
     p_value = binomtest(b, b + c).pvalue if b + c else 1.0
     difference = (b - c) / n
     half = 1.959964 * np.sqrt(max(b + c - (b - c) ** 2 / n, 0.0)) / n
@@ -160,16 +178,22 @@ def reliability_bins(y_true: np.ndarray, proba: np.ndarray, n_bins: int = 10) ->
 
 def expected_calibration_error(y_true: np.ndarray, proba: np.ndarray, n_bins: int = 10) -> float:
     """Mean gap between confidence and accuracy over bins, weighted by their images (Naeini et al. 2015)."""
+    if not len(y_true):
+        return float("nan")
     bins = reliability_bins(y_true, proba, n_bins)
     return float(((bins["confidence"] - bins["accuracy"]).abs() * bins["n"]).sum() / bins["n"].sum())
 
 
 def brier_score(y_true: np.ndarray, proba: np.ndarray) -> float:
     """Mean squared distance between probabilities and the one-hot truth, 0 (perfect) to 2 (Brier 1950)."""
+    if not len(y_true):
+        return float("nan")
     truth = np.eye(proba.shape[1])[y_true]
     return float(((proba - truth) ** 2).sum(axis=1).mean())
 
 
 def log_loss(y_true: np.ndarray, proba: np.ndarray) -> float:
     """Mean negative log-probability of the true class, in nats; probabilities are kept above 1e-15."""
+    if not len(y_true):
+        return float("nan")
     return float(-np.log(np.clip(proba[np.arange(len(y_true)), y_true], 1e-15, 1.0)).mean())

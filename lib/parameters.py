@@ -2,7 +2,10 @@
 
 import ast
 import difflib
+import io
 import json
+import math
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 from lib.errors import ParameterError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+WANTED = {"str": "text in quotes", "int": "a whole number", "float": "a finite number", "bool": "true or false"}
 
 
 @dataclass(frozen=True)
@@ -45,38 +49,51 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     if len(tagged) != 1:
         raise ParameterError(f"{path.name} has {len(tagged)} cells tagged 'parameters'; exactly one is allowed.")
     source = cell_source(tagged[0])
+    try:
+        statements, comments = ast.parse(source).body, _comments(source)
+    except (SyntaxError, ValueError) as error:
+        raise ParameterError(f"{path.name}: the cell tagged 'parameters' is not Python ({error}).") from None
     lines = source.splitlines()
-    found = {}
-    for node in ast.parse(source).body:
-        parameter = _parameter(node, lines[node.lineno - 1])
-        if parameter is None:
+    found: dict[str, Parameter] = {}
+    for node in statements:
+        parameter = _parameter(node, comments.pop(node.lineno, ""))  # popped: a line has room for one
+        if parameter is None or parameter.name in found:
             raise ParameterError(
-                f"{path.name}: {lines[node.lineno - 1]!r} is not a parameter; write `name: type = default  # meaning`."
+                f"{path.name}: {lines[node.lineno - 1]!r} is not a parameter; write `name: type = default  # meaning`, "
+                "one a line and each name once."
             )
         found[parameter.name] = parameter
     return found
 
 
-def _parameter(node: ast.stmt, line: str) -> Parameter | None:
-    """A statement as a parameter; None where it is something else."""
+def _comments(source: str) -> dict[int, str]:
+    """Line number -> its comment, without the mark."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string[1:].strip() for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _parameter(node: ast.stmt, meaning: str) -> Parameter | None:
+    """A statement and its comment as a parameter; None where it is something else."""
     if not (
         isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.annotation, ast.Name)
     ):
         return None
-    if node.annotation.id not in TYPES or node.value is None or "#" not in line:
+    if node.annotation.id not in TYPES or node.value is None or not meaning:
         return None
     try:
         default = ast.literal_eval(node.value)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
     kind = TYPES[node.annotation.id]
     if type(default) is not kind and not (kind is float and type(default) is int):
         return None
-    return Parameter(node.target.id, node.annotation.id, default, line.rsplit("#", 1)[1].strip())
+    return Parameter(node.target.id, node.annotation.id, kind(default), meaning)
 
 
 def parse_value(parameter: Parameter, value: object) -> str | int | float | bool:
-    """A value from the command line (str) or a YAML file, as the parameter's type; "007" stays text for a str.
+    """A value from the command line (str) or a YAML file, as the parameter's type.
+
+    "007" stays text for a str; a number, date or nothing at all is no text, for YAML has already read 007 as 7.
 
     Raises
     ------
@@ -89,14 +106,16 @@ def parse_value(parameter: Parameter, value: object) -> str | int | float | bool
             return {"true": True, "false": False}[str(value).lower()]
         if kind is int and isinstance(value, float | bool):
             raise ValueError
-        if kind is not str and isinstance(value, bool):
+        if (kind is float and isinstance(value, bool)) or (kind is str and not isinstance(value, str)):
             raise ValueError
-        return kind(value)
-    except (ValueError, KeyError, TypeError):
-        wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}[parameter.type]
+        parsed = kind(value)
+        if kind is float and not math.isfinite(parsed):
+            raise ValueError
+        return parsed
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ParameterError(
-            f"Parameter {parameter.name} must be {wanted} ({parameter.type}, default {parameter.default!r}), "
-            f"not {value!r}."
+            f"Parameter {parameter.name} must be {WANTED[parameter.type]} "
+            f"({parameter.type}, default {parameter.default!r}), not {value!r}."
         ) from None
 
 
@@ -117,6 +136,7 @@ def check_names(
         Naming the stages that have the parameter, or the nearest name.
     """
     known = {name for parameters in selected.values() for name in parameters}
+    names = {name.lower(): name for parameters in every.values() for name in parameters}
     for name in given:
         if name in known:
             continue
@@ -125,6 +145,6 @@ def check_names(
             raise ParameterError(
                 f"Parameter {name!r} belongs to {', '.join(owners)}, which is not among the stages to run."
             )
-        near = difflib.get_close_matches(name, known, 1, cutoff=0)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        near = difflib.get_close_matches(name.lower(), names, 1, cutoff=0)
+        hint = f"; did you mean {names[near[0]]!r}?" if near else "."
         raise ParameterError(f"No notebook has a parameter {name!r}{hint} (--list shows all of them)")

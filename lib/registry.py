@@ -177,9 +177,9 @@ def verify(task: str, name: str) -> Version:
         If the version or a required file is missing, or a file differs.
     """
     folder = models_dir(task) / name
-    if Path(name).name != name or not folder.is_dir():
-        known = ", ".join(versions(task)) or "none"
-        raise ArtifactError(f"Task {task!r} has no version {name!r}; it has {known}.")
+    known = versions(task)
+    if name not in known:
+        raise ArtifactError(f"Task {task!r} has no version {name!r}; it has {', '.join(known) or 'none'}.")
     sums = read_checksums(folder)
     # An interrupted evaluation leaves metrics.json out of the checksums; the model itself is whole.
     lacking = [file for file in (MODEL_FILE, CARD_FILE) if file not in sums]

@@ -59,7 +59,9 @@ def assign_splits(
 
     A hash of content and seed decides for each image alone, so adding images never moves old ones. Each class is
     drawn at the same rates; a class so small that it got no test or validation image gives its next in line, and
-    always keeps two for training. Splits given by the data are respected; a missing one is drawn from train.
+    always keeps two for training. (In such a class a new image that draws its own way into test or validation sends
+    the one that stood in back to train.) Splits given by the data are respected; a missing one is drawn from train,
+    and an image without one follows the duplicates or group that have one.
 
     Parameters
     ----------
@@ -73,9 +75,11 @@ def assign_splits(
     ndarray of shape (n,), object
         Values of SPLITS.
     """
-    unit = units(sha256, groups)
-    labels, given = np.asarray(labels, dtype=object), np.asarray(given, dtype=object)
-    draw = np.array([unit_interval(name, seed) for name in unit])
+    names, unit = _codes(units(sha256, groups))
+    label_code = _codes(labels)[1]
+    draw_of = np.array([unit_interval(name, seed) for name in names])
+    draw = draw_of[unit]
+    given = _given_by_unit(unit, np.asarray(given, dtype=object))
     if "test" in given:
         test_fraction = 0.0
     if "val" in given:
@@ -84,25 +88,38 @@ def assign_splits(
     movable = (given == "") | (given == "train")
     split = np.where(movable, drawn, given).astype(object)
     wanted = [name for name, rate in (("test", test_fraction), ("val", val_fraction)) if rate > 0]
-    for label in sorted(set(labels[movable])):
-        members = movable & (labels == label)
-        in_line = sorted(set(unit[members]), key=dict(zip(unit, draw, strict=True)).get)
+    for code in np.unique(label_code[movable]):
+        members = movable & (label_code == code)
+        in_line = sorted(set(unit[members]), key=draw_of.__getitem__)
         _serve_small_class(split, movable, unit, members, in_line, wanted)
     return split
 
 
+def _codes(values: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Distinct values in sorted order, and each value's place among them; shape (n,), int."""
+    distinct = sorted(set(values))
+    place = {value: code for code, value in enumerate(distinct)}
+    return distinct, np.array([place[value] for value in values], dtype=int)
+
+
+def _given_by_unit(unit: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Given splits, those of images without one filled in from their unit where it has images in val or test."""
+    split_of = dict.fromkeys(unit[given == "val"], "val") | dict.fromkeys(unit[given == "test"], "test")
+    return np.array([own or split_of.get(code, "") for code, own in zip(unit, given, strict=True)], dtype=object)
+
+
 def _serve_small_class(
-    split: np.ndarray, movable: np.ndarray, unit: np.ndarray, members: np.ndarray, in_line: list[str], wanted: list[str]
+    split: np.ndarray, movable: np.ndarray, unit: np.ndarray, members: np.ndarray, in_line: list[int], wanted: list[str]
 ) -> None:
     """Move the first units in line, in place, until a class has what `wanted` names, and its last two to train."""
-    for name in in_line[-2:]:
-        split[movable & (unit == name)] = "train"
+    for code in in_line[-2:]:
+        split[movable & (unit == code)] = "train"
     for part in wanted:
         if part in split[members]:
             continue
         in_train = set(unit[members & (split == "train")])
         if len(in_train) > 2:
-            first = next(name for name in in_line if name in in_train)
+            first = next(code for code in in_line if code in in_train)
             split[movable & (unit == first)] = part
 
 
@@ -122,7 +139,7 @@ def folds(labels: np.ndarray, unit: np.ndarray, *, n_folds: int, seed: int) -> l
     Raises
     ------
     DataError
-        If a class would be missing from a fold's training side.
+        If there are fewer units than folds, or a class would be missing from a fold's training side.
     """
     shuffle = {"n_splits": n_folds, "shuffle": True, "random_state": seed}
     if len(set(unit)) == len(unit) and np.bincount(labels).min() >= n_folds:
@@ -133,7 +150,10 @@ def folds(labels: np.ndarray, unit: np.ndarray, *, n_folds: int, seed: int) -> l
     group_codes = np.unique(unit.astype(str), return_inverse=True)[1]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # its members are spread, one a fold
-        pairs = list(StratifiedGroupKFold(**shuffle).split(labels, labels, group_codes))
-    if any(set(labels[train]) != set(labels) for train, _ in pairs):
+        try:
+            pairs = list(StratifiedGroupKFold(**shuffle).split(labels, labels, group_codes))
+        except ValueError:  # fewer units than folds, or no class with one image a fold
+            pairs = []
+    if not pairs or any(len(held) == 0 or set(labels[train]) != set(labels) for train, held in pairs):
         raise DataError("A class is too small, or its groups too large, for these folds; lower `folds` or add images.")
     return pairs

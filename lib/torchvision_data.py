@@ -11,7 +11,7 @@ from lib.errors import DataError
 from lib.storage import display_path
 
 PREFIX = "torchvision:"
-SPLIT_VALUES = ("train", "val", "valid", "validation", "test")
+SPLIT_VALUES = ("train", "trainval", "val", "valid", "validation", "test")
 
 
 def write_class_folders(name: str, folder: Path) -> Path:
@@ -40,9 +40,12 @@ def write_class_folders(name: str, folder: Path) -> Path:
     parts = _open_parts(name, folder / name / "download")
     temporary = folder / name / ".tmp-images"
     shutil.rmtree(temporary, ignore_errors=True)
-    for split, dataset in parts.items():
-        _write_part(name, dataset, temporary / split)
-    temporary.rename(images)
+    try:
+        for split, dataset in parts.items():
+            _write_part(name, dataset, temporary / split)
+        temporary.rename(images)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return images
 
 
@@ -52,8 +55,9 @@ def _open_parts(name: str, root: Path) -> dict[str, Any]:
 
     known = [key for key in torchvision.datasets.__all__ if inspect.isclass(getattr(torchvision.datasets, key))]
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, cutoff=0)
-        raise DataError(f"torchvision has no dataset {name!r}; did you mean {PREFIX}{near[0]}?")
+        spelled = {key.lower(): key for key in known}
+        near = spelled[difflib.get_close_matches(name.lower(), spelled, 1, cutoff=0)[0]]
+        raise DataError(f"torchvision has no dataset {name!r}; did you mean {PREFIX}{near}?")
     factory = getattr(torchvision.datasets, name)
     arguments = inspect.signature(factory).parameters
     options = {"root": str(root)} if "root" in arguments else {}
@@ -66,22 +70,27 @@ def _open_parts(name: str, root: Path) -> dict[str, Any]:
         if "split" in arguments:
             return dict(_named_splits(factory, options))
         return {"": factory(**options)}
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, AssertionError, EOFError, ImportError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"torchvision's {name} cannot be had here ({error}); "
+            f"torchvision's {name} cannot be had here ({reason}); "
             f"it needs a network or its files in {display_path(root)}."
         ) from error
 
 
 def _named_splits(factory: Any, options: dict) -> Iterator[tuple[str, Any]]:
-    """Those of the usual splits that a dataset has; torchvision answers ValueError to the others."""
-    found = False
+    """Those of the usual splits that a dataset has; "trainval" trains where there is no "train"."""
+    found = set()
     for split in SPLIT_VALUES:
-        try:
-            yield split, factory(split=split, **options)
-            found = True
-        except ValueError:
+        folder = split.replace("trainval", "train")
+        if folder in found:
             continue
+        try:
+            yield folder, factory(split=split, **options)
+            found.add(folder)
+        except ValueError as error:
+            if "argument split" not in str(error):  # what torchvision says to a split that a dataset does not have
+                raise
     if not found:
         raise ValueError(f"none of the splits {', '.join(SPLIT_VALUES)} is known to it")
 
@@ -90,7 +99,8 @@ def _write_part(name: str, dataset: Any, folder: Path) -> None:
     """Write one split as class folders."""
     from PIL import Image
 
-    classes = [str(label).replace("/", "-") for label in getattr(dataset, "classes", [])]
+    named = [label[0] if isinstance(label, tuple) else label for label in getattr(dataset, "classes", [])]  # synonyms
+    classes = [str(label).replace("/", "-") for label in named]
     for index in range(len(dataset)):
         image, label = dataset[index]
         if not isinstance(image, Image.Image) or not isinstance(label, int | str):

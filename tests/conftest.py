@@ -27,7 +27,6 @@ def set_own_folders(environment: dict[str, str], folder: Path) -> None:
     environment["TORCH_HOME"] = str(folder / "torch")
     environment |= dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), NO_NETWORK)
     environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
-    environment["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ def plot_image_sizes(width: np.ndarray, height: np.ndarray, ax: plt.Axes | None 
 def plot_norms(norms: np.ndarray, ax: plt.Axes | None = None) -> plt.Axes:
     """Histogram of the vectors' Euclidean lengths."""
     ax = new_axes(ax, height=3.0)
-    ax.hist(norms, bins=40, color=ACCENT)
+    # In float64, for lengths that differ in float32's last digit alone leave no room for 40 bins.
+    ax.hist(norms.astype(np.float64), bins=40, color=ACCENT)
     ax.set(xlabel="Euclidean length of the vector", ylabel="images", title=f"Vector lengths (n = {len(norms):,})")
     return ax

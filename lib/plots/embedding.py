@@ -5,7 +5,7 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from lib.plots.style import ACCENT, SEQUENTIAL, class_styles, new_axes, plain
+from lib.plots.style import ACCENT, COLORS, MARKERS, SEQUENTIAL, class_styles, matrix_size, new_axes, plain
 
 
 def plot_variance(ratios: np.ndarray, ax: plt.Axes | None = None) -> plt.Axes:
@@ -26,28 +26,30 @@ def plot_variance(ratios: np.ndarray, ax: plt.Axes | None = None) -> plt.Axes:
 def plot_map(
     points: np.ndarray, labels: np.ndarray, classes: list[str], title: str, ax: plt.Axes | None = None
 ) -> plt.Axes:
-    """Scatter of (n, 2) points by class code, colour and marker a class."""
-    ax = new_axes(ax, 8.0, 6.0)
+    """Scatter of (n, 2) points by class code, colour and marker a class; beyond 100 classes they repeat: no legend."""
+    columns = -(-len(classes) // 25)
+    ax = new_axes(ax, 6.0 + 2.0 * min(columns, 4), 6.0)
     for code, style in enumerate(class_styles(len(classes))):
         members = points[labels == code]
         ax.scatter(*members.T, s=14, alpha=0.75, linewidths=0, label=plain(classes[code]), **style)
     ax.set(xticks=[], yticks=[], title=title)
     ax.spines[:].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2)
+    if len(classes) <= len(COLORS) * len(MARKERS):
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2, ncols=columns)
     return ax
 
 
 def plot_centroid_cosines(cosines: np.ndarray, classes: list[str], ax: plt.Axes | None = None) -> plt.Axes:
     """Heat map of cosine similarities between class centroids, similar classes beside each other."""
-    side = max(3.5, 0.42 * len(classes) + 2)
+    side, font = matrix_size(len(classes), 0.42)
     ax = new_axes(ax, side + 1, side)
     distances = np.clip(1 - cosines, 0, None)
     np.fill_diagonal(distances, 0)
     order = leaves_list(linkage(squareform(distances, checks=False), "average")) if len(classes) > 2 else [0, 1]
     image = ax.imshow(cosines[np.ix_(order, order)], cmap=SEQUENTIAL)
     names = [plain(classes[code]) for code in order]
-    ax.set_xticks(range(len(names)), names, rotation=90)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
+    ax.set_yticks(range(len(names)), names, fontsize=font)
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="cosine of class centroids", shrink=0.8)
     ax.set_title(f"Which classes look alike ({len(classes)} classes)")

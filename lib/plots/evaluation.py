@@ -4,21 +4,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lib.plots.style import ACCENT, COLORS, MUTED, SEQUENTIAL, new_axes, plain
+from lib.plots.style import ACCENT, COLORS, MUTED, SEQUENTIAL, matrix_size, new_axes, plain
 
 
 def plot_confusion(counts: np.ndarray, classes: list[str], ax: plt.Axes | None = None) -> plt.Axes:
     """Confusion matrix with counts in its cells, coloured by share of the true class; rows are true classes."""
-    side = max(3.5, 0.5 * len(classes) + 2)
+    side, font = matrix_size(len(classes), 0.5)
     ax = new_axes(ax, side + 1, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = ax.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(counts), strict=True):
+    for row, column in zip(*np.nonzero(counts), strict=True) if font >= 5 else ():  # smaller ones cannot be read
         shade = "black" if shares[row, column] > 0.6 else "white"
-        ax.text(column, row, counts[row, column], ha="center", va="center", color=shade, fontsize=9)
+        ax.text(column, row, counts[row, column], ha="center", va="center", color=shade, fontsize=min(9, font))
     names = [plain(label) for label in classes]
-    ax.set_xticks(range(len(names)), names, rotation=90)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
+    ax.set_yticks(range(len(names)), names, fontsize=font)
     ax.grid(visible=False)
     ax.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix (n = {counts.sum():,})")
     ax.figure.colorbar(image, ax=ax, label="share of the true class", shrink=0.8)
@@ -41,7 +41,7 @@ def plot_reliability(bins: dict[str, pd.DataFrame], ax: plt.Axes | None = None) 
     """Accuracy against confidence, a line a named table from `metrics.reliability_bins`, with Wilson intervals."""
     ax = new_axes(ax, 5.5, 4.6)
     ax.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
-    for color, (name, table) in zip((ACCENT, COLORS[1]), bins.items(), strict=False):
+    for color, (name, table) in zip(COLORS, bins.items(), strict=False):
         below, above = table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]
         errors = np.clip([below, above], 0, None)
         ax.errorbar(table["confidence"], table["accuracy"], errors, marker="o", capsize=2, label=name, color=color)

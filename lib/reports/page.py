@@ -102,7 +102,7 @@ def _data_facts(task: str) -> list[tuple[str, str]]:
     n = sum(dataset["n"].values())
     return [
         ("data", f"{_shown(dataset['data_dir'])}: {n:,} images in {len(dataset['classes'])} classes, "
-                 f"{dataset['n_rejected']} files refused, SHA-256 {dataset['data_hash'][:12]}"),
+                 f"{dataset['n_rejected'] or 'no'} file{'s' * (dataset['n_rejected'] > 1)} refused, SHA-256 {dataset['data_hash'][:12]}"),
         ("backbone", f"{dataset['backbone']['name']} ({dataset['backbone']['reason']}); "
                      f"weights SHA-256 {dataset['backbone']['weights_sha256'][:12]}"),
     ]  # fmt: skip

@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+
+from lib.classifiers import C_GRID, RootNormalizer, Spec, logistic_space, mlp_space, usable_widths
+
+
+def test_roots_keep_their_sign_and_rows_have_length_one():
+    # Roots 3, -4, 0: length 5.
+    rows = RootNormalizer().fit_transform(np.array([[9.0, -16.0, 0.0], [0.25, 0.0, 0.0]]))
+    np.testing.assert_allclose(rows, [[0.6, -0.8, 0.0], [1.0, 0.0, 0.0]])
+
+
+def test_a_row_of_zeros_stays_zero():
+    np.testing.assert_array_equal(RootNormalizer().fit_transform(np.zeros((2, 3))), np.zeros((2, 3)))
+
+
+def test_float32_stays_float32_and_the_input_is_left_alone():
+    vectors = np.array([[4.0, 1.0]], dtype=np.float32)
+    assert RootNormalizer().fit(vectors).transform(vectors).dtype == np.float32
+    np.testing.assert_array_equal(vectors, [[4.0, 1.0]])
+
+
+def test_the_normalizer_is_an_estimator_that_can_be_cloned():
+    fitted = RootNormalizer().fit(np.ones((2, 5)))
+    assert fitted.n_features_in_ == 5
+    assert fitted.get_params() == {}
+    assert not hasattr(clone(fitted), "n_features_in_")
+
+
+def test_rows_are_normalised_one_by_one():
+    vectors = np.random.default_rng(0).normal(size=(6, 4))
+    together = RootNormalizer().fit_transform(vectors)
+    alone = np.concatenate([RootNormalizer().fit_transform(row[None]) for row in vectors])
+    np.testing.assert_allclose(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (Spec("logistic_regression", C=1.0), ["scaler", "classifier"]),
+        (Spec("logistic_regression", True, C=1.0), ["root", "scaler", "classifier"]),
+        (Spec("logistic_regression", False, 3, C=1.0), ["scaler", "pca", "classifier"]),
+        (Spec("mlp", True, 3, hidden=(8,), alpha=1.0), ["root", "scaler", "pca", "classifier"]),
+    ],
+)
+def test_pipelines_have_their_steps_in_order(spec, names):
+    steps = dict(spec.build(seed=7).steps)
+    assert list(steps) == names
+    kinds = {"root": RootNormalizer, "scaler": StandardScaler, "pca": PCA}
+    kinds["classifier"] = MLPClassifier if spec.family == "mlp" else LogisticRegression
+    assert all(type(step) is kinds[name] for name, step in steps.items())
+    assert steps["classifier"].random_state == 7
+    if "pca" in steps:
+        assert (steps["pca"].n_components, steps["pca"].random_state) == (3, 7)
+
+
+def test_a_spec_decides_the_classifier():
+    assert Spec("logistic_regression", C=0.25).classifier(0).C == 0.25
+    mlp = Spec("mlp", hidden=(128, 64), alpha=10.0).classifier(0)
+    assert (mlp.hidden_layer_sizes, mlp.alpha) == ((128, 64), 10.0)
+
+
+def test_specs_as_json_leave_out_what_means_nothing_for_the_family():
+    linear = Spec("logistic_regression", C=0.1).to_json()
+    assert linear == {"family": "logistic_regression", "root": False, "n_components": None, "C": 0.1}
+    network = json.loads(json.dumps(Spec("mlp", True, 64, hidden=(128, 64), alpha=1.0).to_json()))
+    assert network == {"family": "mlp", "root": True, "n_components": 64, "hidden": [128, 64], "alpha": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (Spec("logistic_regression", C=1000.0), "scaler + logistic regression (C = 1e+03)"),
+        (Spec("logistic_regression", True, 64, C=0.1), "square root + scaler + PCA 64 + logistic regression (C = 0.1)"),
+        (Spec("mlp", hidden=(128, 64), alpha=0.1), "scaler + MLP (128, 64; alpha = 0.1)"),
+    ],
+)
+def test_specs_read_as_sentences(spec, text):
+    assert str(spec) == text
+
+
+def test_c_runs_in_half_decades_from_1e_5_to_1e3():
+    assert C_GRID[0] == pytest.approx(1e-5)
+    assert C_GRID[-1] == pytest.approx(1e3)
+    np.testing.assert_allclose(np.diff(np.log10(C_GRID)), 0.5)
+
+
+def test_a_pca_is_narrower_than_the_images_and_the_vectors():
+    assert usable_widths((None, 64, 256), n_train=1000, dim=2048) == (None, 64, 256)
+    assert usable_widths((None, 64, 256), n_train=257, dim=256) == (None, 64)
+    assert usable_widths((None, 64, 256), n_train=64, dim=2048) == (None,)
+
+
+def test_regularisation_paths_share_their_preprocessing_and_ascend():
+    paths = logistic_space(n_train=100, dim=2048)
+    heads = [(path[0].root, path[0].n_components) for path in paths]
+    assert heads == [(False, None), (False, 64), (True, None), (True, 64)]
+    for path, (root, width) in zip(paths, heads, strict=True):
+        assert path == [Spec("logistic_regression", root, width, C=C) for C in sorted(C_GRID)]
+
+
+def test_networks_come_on_plain_vectors_and_on_the_widest_usable_pca_of_roots():
+    for n_train, width in ((1000, 256), (100, 64), (20, None)):
+        specs = mlp_space(n_train, dim=2048)
+        assert {(spec.root, spec.n_components) for spec in specs} == {(False, None), (True, width)}
+        assert len(specs) == len(set(specs)) == 2 * 3 * 3
+
+
+def test_every_spec_of_the_spaces_can_be_fitted_on_the_smallest_training_part():
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(70, 66)).astype(np.float32), np.arange(70) % 2
+    for spec in (path[0] for path in logistic_space(70, 66)):
+        assert spec.build(0).fit(vectors, labels).predict_proba(vectors).shape == (70, 2)

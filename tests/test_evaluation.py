@@ -1,0 +1,147 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score
+
+from lib import evaluation
+from lib.errors import DataError
+from lib.metrics import Estimate
+
+CLASSES = ["a", "b", "absent"]
+LABELS = np.array([0, 0, 0, 1, 1])
+PROBA = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
+MANIFEST = pd.DataFrame(
+    {
+        "sha256": list("vwxyz"),
+        "path": [f"{name}.png" for name in "vwxyz"],
+        "split": "test",
+        "label": ["a", "a", "a", "b", "b"],
+        "width": 28,
+    },
+    index=[7, 3, 9, 1, 5],
+)
+
+
+@pytest.fixture
+def predictions():
+    return evaluation.predictions_table(MANIFEST, PROBA, CLASSES)
+
+
+def test_scores_of_a_split_by_hand():
+    scores = evaluation.score(LABELS, PROBA, CLASSES, seed=0)
+    assert set(scores) == {"n", "accuracy", "macro_f1", "ece", "brier", "log_loss", "classes"}
+    assert scores["n"] == 5
+    assert scores["accuracy"]["value"] == 3 / 5
+    # F1: a 2 * 2 / (3 + 3), b 2 * 1 / (2 + 2), absent 0.
+    assert scores["macro_f1"]["value"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert scores["classes"]["b"]["f1"] == 1 / 2
+    assert scores["log_loss"] == pytest.approx(-np.log([0.8, 0.6, 0.2, 0.9, 0.05]).mean())
+
+
+def test_scores_are_json_and_what_does_not_exist_is_null():
+    scores = evaluation.score(LABELS, PROBA, CLASSES, seed=0)
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    absent = scores["classes"]["absent"]
+    assert absent["n"] == 0
+    assert (absent["precision"], absent["recall"], absent["f1"]) == (None, None, None)
+    assert (absent["f1_low"], absent["f1_high"]) == (0, 1)
+
+
+def test_float32_probabilities_give_json_too():
+    assert json.dumps(evaluation.score(LABELS, PROBA.astype(np.float32), CLASSES, seed=0), allow_nan=False)
+
+
+def test_predictions_have_a_row_an_image_and_a_probability_a_class(predictions):
+    columns = [*evaluation.PREDICTION_COLUMNS, "proba: a", "proba: b", "proba: absent"]
+    assert list(predictions.columns) == columns
+    assert predictions["path"].tolist() == MANIFEST["path"].tolist()
+    assert predictions["predicted"].tolist() == ["a", "a", "b", "b", "a"]
+    assert predictions["probability"].tolist() == [0.8, 0.6, 0.7, 0.9, 0.95]
+    np.testing.assert_array_equal(predictions[columns[-3:]], PROBA)
+    assert list(MANIFEST.columns) == ["sha256", "path", "split", "label", "width"]
+
+
+def test_a_class_may_be_called_like_a_column(predictions):
+    table = evaluation.predictions_table(MANIFEST, PROBA, ["label", "n", "path"])
+    assert table.columns.is_unique
+    assert table["predicted"].tolist() == ["label", "label", "n", "n", "label"]
+
+
+def test_mistakes_come_most_confident_first(predictions):
+    wrong = evaluation.mistakes(predictions)
+    assert wrong["path"].tolist() == ["z.png", "x.png"]
+    assert list(wrong.columns) == evaluation.PREDICTION_COLUMNS
+    assert wrong.index.tolist() == [0, 1]
+
+
+def test_without_mistakes_the_table_is_empty_and_has_its_columns(predictions):
+    wrong = evaluation.mistakes(predictions[predictions["label"] == predictions["predicted"]])
+    assert wrong.empty
+    assert list(wrong.columns) == evaluation.PREDICTION_COLUMNS
+
+
+def test_macro_f1_of_the_majority_class_by_hand():
+    # Always "a": precision 3/5, recall 1, F1 = 2 * 3/5 / (8/5) = 3/4; the other classes 0.
+    assert evaluation.majority_macro_f1(LABELS, 3) == pytest.approx(0.75 / 3)
+    expected = f1_score(LABELS, np.zeros(5, int), labels=range(3), average="macro", zero_division=0)
+    assert evaluation.majority_macro_f1(LABELS, 3) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("passed", "whole"), [([True, True], True), ([True, False], False), ([False, False], False)])
+def test_a_gate_is_passed_when_every_rule_holds(passed, whole):
+    gate = evaluation.Gate(pd.DataFrame({"rule": ["first", "second"], "value": "", "passed": passed}))
+    assert gate.passed is whole
+
+
+@pytest.mark.parametrize(("low", "passed"), [(0.251, True), (0.249, False), (0.1, False)])
+def test_a_first_version_must_beat_the_majority_class_for_sure(low, passed):
+    test = SimpleNamespace(labels=LABELS, classes=CLASSES, facts={"task": "birds"})
+    version = SimpleNamespace(name="v1", card={})
+    gate = evaluation.promotion_gate(test, version, PROBA, Estimate(0.9, low, 1.0))
+    assert gate.passed is passed
+    assert gate.table["value"].tolist() == [f"{low:.3f} > 0.250", "no comparable champion"]
+
+
+def serve(monkeypatch, champion, predicted):
+    """A registry whose champion answers so."""
+    monkeypatch.setattr(evaluation.registry, "deployment", lambda task: {"champion": champion.name})
+    monkeypatch.setattr(evaluation.registry, "versions", lambda task: [champion.name])
+    monkeypatch.setattr(evaluation.registry, "verify", lambda task, name: champion)
+    predictor = SimpleNamespace(proba=lambda vectors: np.eye(2)[predicted])
+    monkeypatch.setattr(evaluation.Predictor, "from_version", lambda version: predictor)
+
+
+CARD = {"classes": ["a", "b"], "seed": 0, "backbone": {"fingerprint": "f"}}
+
+
+@pytest.mark.parametrize(("n_worse", "passed"), [(0, True), (2, True), (20, False)])
+def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_worse, passed):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD), labels)
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
+    ours = labels.copy()
+    ours[:n_worse] = 1 - ours[:n_worse]
+    gate = evaluation.promotion_gate(
+        test, SimpleNamespace(name="v2", card=CARD), np.eye(2)[ours], Estimate(0.9, 0.8, 1.0)
+    )
+    assert gate.passed is passed
+    assert "against v1" in gate.table["value"][1]
+
+
+@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"seed": 1}, {"backbone": {"fingerprint": "g"}}])
+def test_a_champion_of_other_classes_vectors_or_split_is_not_compared(monkeypatch, change):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
+    version = SimpleNamespace(name="v2", card=CARD)
+    gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
+    assert gate.table["value"][1] == "no comparable champion"
+
+
+def test_a_task_without_test_images_says_what_to_raise(monkeypatch):
+    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: SimpleNamespace(labels=np.array([], int)))
+    with pytest.raises(DataError, match=r"'birds' has no test image; raise `test_fraction`"):
+        evaluation.open_test_split("birds")

@@ -1,0 +1,130 @@
+"""The notebooks: their form, and that they run top to bottom as committed."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lib.parameters import cell_source, read_notebook, read_parameters
+from lib.stages import STAGES
+from lib.storage import PROJECT_ROOT
+
+NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    """Sources of a notebook's code cells."""
+    return [cell_source(cell) for cell in read_notebook(path)["cells"] if cell["cell_type"] == "code"]
+
+
+def headings(path):
+    """Second-level headings of a notebook, in order."""
+    cells = [cell_source(cell) for cell in read_notebook(path)["cells"] if cell["cell_type"] == "markdown"]
+    return [line[3:] for cell in cells for line in cell.splitlines() if line.startswith("## ")]
+
+
+def test_every_notebook_is_a_stage():
+    assert [path.name for path in NOTEBOOKS] == [stage.file for stage in STAGES.values()]
+
+
+@each_notebook
+def test_it_opens_with_title_question_and_what_it_reads_and_writes(path):
+    notebook = read_notebook(path)
+    first = cell_source(notebook["cells"][0])
+    assert first.startswith("# ")
+    assert re.search(r"^> .+\?$", first, re.MULTILINE)
+    assert "| reads | writes |" in first
+    assert notebook["metadata"]["title"]
+
+
+@each_notebook
+def test_it_has_one_typed_parameters_cell_right_behind_the_title(path):
+    assert "parameters" in read_notebook(path)["cells"][1]["metadata"]["tags"]
+    parameters = read_parameters(path)
+    assert parameters["task"].default == "sample"
+    assert all(parameter.meaning for parameter in parameters.values())
+
+
+@each_notebook
+def test_papermill_finds_the_same_parameters(path):
+    from papermill import inspect_notebook
+
+    assert list(inspect_notebook(str(path))) == list(read_parameters(path))
+
+
+@each_notebook
+def test_it_ends_with_checks_and_what_was_written(path):
+    assert "Checks" in headings(path)
+    assert headings(path)[-1] == "Written"
+    assert any("assert " in source for source in code_cells(path))
+    assert "display.written(" in code_cells(path)[-1]
+
+
+@each_notebook
+def test_its_cells_are_short_and_define_nothing(path):
+    sources = code_cells(path)
+    assert 10 <= len(sources) <= 20
+    for source in sources:
+        tree = ast.parse(source)
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        assert not [node for node in tree.body if isinstance(node, ast.While)]
+
+
+@each_notebook
+def test_its_outputs_are_not_committed(path):
+    for cell in read_notebook(path)["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@each_notebook
+def test_prose_holds_no_measured_number(path):
+    """Percentages and scores are computed: the parameters change, prose does not."""
+    for cell in read_notebook(path)["cells"]:
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"\b0\.\d\d+", cell_source(cell))
+
+
+def test_one_cell_of_each_notebook_is_its_headline():
+    for path in NOTEBOOKS:
+        tagged = [cell for cell in read_notebook(path)["cells"] if "headline" in cell["metadata"].get("tags", [])]
+        assert len(tagged) == 1
+
+
+def test_only_the_last_notebook_reads_the_test_split_to_judge():
+    for path in NOTEBOOKS[:-1]:
+        text = json.dumps(code_cells(path))
+        assert "open_test_split" not in text
+        assert '"test"]' not in text.replace("\\", "")
+    assert sum("open_test_split" in source for source in code_cells(NOTEBOOKS[-1])) == 1
+
+
+def test_the_notebooks_run_top_to_bottom_as_committed(shared_environment, tmp_path, lite0, shared_folder):
+    environment = shared_environment | {
+        "ARTIFACTS_DIR": str(tmp_path / "artifacts"),
+        "REPORTS_DIR": str(tmp_path / "r"),
+    }
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "backbones").symlink_to(shared_folder / "artifacts" / "backbones")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout",
+        "600",
+        "-q",
+    ]
+    command += ["-p", "no:cacheprovider", "-W", "default", *map(str, NOTEBOOKS)]
+    result = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=1200)
+    n_cells = sum(len(code_cells(path)) for path in NOTEBOOKS)
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert f"{n_cells} passed" in result.stdout
+    deployment = json.loads((tmp_path / "artifacts/sample/deployment.json").read_text())
+    metrics = json.loads((tmp_path / f"artifacts/sample/models/{deployment['champion']}/metrics.json").read_text())
+    assert metrics["test"]["accuracy"]["value"] >= 0.83

@@ -1,0 +1,111 @@
+"""README tells the truth: its parameters exist, its files exist, its commands and curl lines run."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from lib import pipeline
+from lib.stages import STAGES
+from lib.storage import PROJECT_ROOT
+from serve import create_app
+
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+PARAMETERS = {name for stage in STAGES.values() for name in stage.parameters}
+
+
+def test_every_parameter_named_in_readme_exists():
+    named = set(re.findall(r"-p (\w+)", README)) | {"data_dir", "backbone", "weights", "seed"}
+    assert named <= PARAMETERS
+    assert {"test_fraction", "val_fraction"} <= PARAMETERS & set(re.findall(r"`(\w+)`", README))
+
+
+def test_every_option_named_in_readme_exists():
+    help_texts = (
+        pipeline._parser().format_help()
+        + subprocess.run(
+            [sys.executable, "serve.py", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True
+        ).stdout
+    )
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--data-binary"}:
+        assert option in help_texts
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("./run_pipeline.sh")])
+def test_each_pipeline_command_is_understood(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos" / "birds").mkdir(parents=True)
+    options = pipeline._parser().parse_args(shlex.split(command.replace("~", str(tmp_path)))[1:])
+    selected = pipeline.select_stages(options.stages)
+    task, _ = pipeline.resolve(selected, pipeline.collect_parameters(options.parameters, options.files), options.task)
+    assert task in ("sample", "birds")
+
+
+def test_the_scripts_and_programs_of_the_commands_exist():
+    for command in COMMANDS:
+        program = command.split()[0]
+        if program.startswith("./"):
+            assert (PROJECT_ROOT / program).stat().st_mode & 0o111
+        elif program != "curl":
+            assert program in (".venv/bin/python", ".venv/bin/jupyter")
+    for name in re.findall(r"`([\w./-]+\.(?:py|sh|txt|md|yml|ipynb))`", README):
+        assert list(PROJECT_ROOT.glob(f"**/{name}")) or (PROJECT_ROOT / name).exists()
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
+        assert (PROJECT_ROOT / picture).exists()
+
+
+@pytest.fixture
+def address(tiny_run, shared_environment):
+    """serve.py as README starts it, but on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = next(c for c in COMMANDS if "serve.py" in c).removesuffix("&").split()
+    command = [sys.executable, *command[1:], "--port", str(port)]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=shared_environment, stderr=subprocess.PIPE, text=True)
+    assert "ready" in process.stderr.readline()
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait(timeout=30)
+    process.stderr.close()
+
+
+def test_the_curl_lines_run_and_answer_in_the_form_shown(address):
+    answers = []
+    for command in (c for c in COMMANDS if c.startswith("curl")):
+        line = shlex.split(command.replace("127.0.0.1:8000", address))
+        result = subprocess.run([*line, "-sS", "-f"], cwd=PROJECT_ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        answers.append(json.loads(result.stdout))
+    shown = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
+    assert keys(answers[0]) == keys(shown)
+    assert answers[0]["predictions"][0]["label"] == shown["predictions"][0]["label"]
+    assert answers[1]["predictions"][0]["label"] == "Bag"
+    assert answers[2]["status"] == "ready"
+
+
+def keys(value):
+    """The shape of a JSON value: keys and list lengths."""
+    if isinstance(value, dict):
+        return {key: keys(item) for key, item in value.items()}
+    return [keys(item) for item in value] if isinstance(value, list) else None
+
+
+def test_the_limits_in_readme_are_those_of_the_code():
+    from lib.images import FORMATS, MAX_PIXELS
+    from serve import MAX_BODY
+
+    assert f"more than {MAX_BODY // 1_000_000} MB" in README
+    assert f"over {MAX_PIXELS // 1_000_000} million pixels" in README
+    assert all(name in README for name in FORMATS)
+    routes = {rule.rule for rule in create_app("t").url_map.iter_rules()}
+    assert all(route in README for route in routes)

@@ -1,0 +1,184 @@
+import json
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from lib import registry
+from lib.classifiers import Spec
+from lib.errors import ArtifactError
+from lib.storage import task_dir
+from lib.training import fit_calibrated
+
+LABELS = np.repeat([0, 1], 20)
+VECTORS = (np.random.default_rng(0).standard_normal((40, 8)) + 2 * LABELS[:, None]).astype(np.float32)
+FOLDS = [(np.arange(40)[np.arange(40) % 2 != k], np.arange(40)[np.arange(40) % 2 == k]) for k in range(2)]
+SPECS = {
+    "logistic": Spec("logistic_regression", C=0.1),
+    "root and PCA": Spec("logistic_regression", root=True, n_components=4, C=0.1),
+    "mlp": Spec("mlp", root=True, n_components=4, hidden=(8,), alpha=1.0),
+}
+
+
+def fitted(name="logistic"):
+    """A small fitted, calibrated classifier."""
+    return fit_calibrated(SPECS[name], VECTORS, LABELS, FOLDS, seed=0)
+
+
+def saved(task="t", **card):
+    """A saved, not evaluated version."""
+    models = {registry.MODEL_FILE: fitted(), registry.RUNNER_UP_FILE: fitted("mlp")}
+    return registry.save(task, models, {"classes": ["a", "b"], **card}, {"selection": {}})
+
+
+def evaluated(task="t"):
+    """A saved, evaluated version."""
+    version = saved(task)
+    registry.add_evaluation(version, {**version.metrics, "test": {"n": 3}}, lambda path: path.write_text("p"))
+    return version
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(name):
+    model = fitted(name)
+    version = registry.save("t", {registry.MODEL_FILE: model}, {}, {})
+    loaded = registry.verify("t", version.name).load()
+    np.testing.assert_array_equal(loaded.predict_proba(VECTORS), model.predict_proba(VECTORS))
+
+
+def test_a_version_lists_its_files_so_that_sha256sum_agrees():
+    version = evaluated()
+    result = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=version.folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert set(registry.read_checksums(version.folder)) == {path.name for path in version.folder.iterdir()} - {
+        "SHA256SUMS"
+    }
+
+
+def test_versions_sort_by_time_and_the_newest_is_the_latest(monkeypatch):
+    names = ["2026-11-24T00-00-00Z-aaaa", "2026-11-23T23-59-59Z-ffff"]
+    monkeypatch.setattr(registry, "new_version_name", iter(names).__next__)
+    assert [saved().name for _ in names] == names
+    assert registry.versions("t") == names[::-1]
+    assert registry.latest("t").name == names[0]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+@pytest.mark.parametrize("file", ["model.skops", "card.json", "metrics.json"])
+def test_a_damaged_version_is_refused(file, damage):
+    version = evaluated()
+    path = version.folder / file
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    if damage == "remove":
+        path.unlink()
+    with pytest.raises(ArtifactError, match=rf"damaged \({file}\)"):
+        registry.verify("t", version.name)
+    with pytest.raises(ArtifactError, match="damaged"):
+        registry.promote("t", version.name)
+    assert registry.deployment("t")["champion"] is None
+
+
+def test_a_version_without_checksums_is_no_version():
+    version = saved()
+    (version.folder / "SHA256SUMS").unlink()
+    with pytest.raises(ArtifactError, match="damaged"):
+        registry.verify("t", version.name)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../t/models", "..", ""])
+def test_a_name_that_is_no_version_is_refused(name):
+    saved()
+    with pytest.raises(ArtifactError, match="has no version"):
+        registry.verify("t", name)
+
+
+def test_only_an_evaluated_version_can_serve():
+    version = saved()
+    with pytest.raises(ArtifactError, match="not been evaluated"):
+        registry.promote("t", version.name)
+    registry.add_evaluation(version, {"test": {}}, lambda path: path.write_text("p"))
+    registry.promote("t", version.name)
+    assert registry.champion("t").name == version.name
+    assert json.loads((task_dir("t") / "deployment.json").read_text()) == {
+        "champion": version.name,
+        "challenger": None,
+        "challenger_share": 0.0,
+    }
+
+
+def test_without_a_promotion_there_is_no_champion():
+    with pytest.raises(ArtifactError, match=r"run \./run_pipeline\.sh --task t"):
+        registry.champion("t")
+    with pytest.raises(ArtifactError, match="no model yet"):
+        registry.latest("t")
+
+
+KILLED = """
+import os, signal, sys
+from lib import registry, storage
+version = registry.verify("t", registry.versions("t")[-1])
+calls = 0
+def counted(function):
+    def wrapper(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return wrapper
+os.fsync = counted(os.fsync)
+storage.Path.replace = counted(storage.Path.replace)
+registry.add_evaluation(version, {**version.metrics, "test": {"n": 4}}, lambda path: storage.write_text(path, "new"))
+registry.promote("t", version.name)
+"""
+
+
+def test_killed_at_any_step_of_an_evaluation_the_version_stays_whole():
+    version = evaluated()
+    ends = set()
+    for step in range(1, 24):
+        result = subprocess.run([sys.executable, "-c", KILLED, str(step)], capture_output=True, text=True)
+        assert result.returncode in (-signal.SIGKILL, 0), result.stderr
+        ends.add(result.returncode)
+        assert registry.verify("t", version.name).load() is not None
+    assert ends == {-signal.SIGKILL, 0}
+    assert registry.champion("t").metrics["test"] == {"n": 4}
+
+
+def test_a_model_that_would_run_code_is_refused_and_nothing_runs(tmp_path, monkeypatch):
+    version = saved()
+    path = version.folder / registry.MODEL_FILE
+    schema = json.loads(zipfile.ZipFile(path).read("schema.json"))
+    schema |= {
+        "__class__": "system",
+        "__module__": "os",
+        "__loader__": "ObjectNode",
+        "content": {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": '"touch ran"'},
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError):
+        version.load()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_loading_a_model_does_not_import_torch():
+    version = saved()
+    code = f"import sys; from lib import registry; registry.verify('t', {version.name!r}).load()"
+    code += "; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr
+
+
+def test_nothing_is_left_of_a_save_that_failed():
+    with pytest.raises(ValueError, match="JSON"):
+        registry.save("t", {registry.MODEL_FILE: fitted()}, {"bad": float("nan")}, {})
+    assert registry.versions("t") == []
+    assert list(registry.models_dir("t").iterdir()) == []

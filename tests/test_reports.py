@@ -1,0 +1,137 @@
+import html.parser
+import re
+
+import nbformat
+import pytest
+
+from lib import reports
+from lib.reports.page import render, without_progress
+from lib.stages import STAGES
+from lib.storage import PROJECT_ROOT, reports_dir, task_dir, write_json
+
+FACTS = {
+    "style": "",
+    "status": "succeeded",
+    "error": "",
+    "navigation": [{"title": "One", "href": "1.html", "current": True}],
+    "facts": [("commit", "abc <b>")],
+    "parameters": [("seed", "0")],
+    "versions": [("python", "3.11")],
+}
+
+
+class Page(html.parser.HTMLParser):
+    """What a page loads and shows: (tag, attributes) in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def attributes(self, *tags):
+        """Attributes of all elements with these names."""
+        return [attributes for tag, attributes in self.tags if tag in tags]
+
+
+@pytest.fixture(params=[*(f"tiny/{stage.notebook.stem}.html" for stage in STAGES.values()), "index.html"])
+def page_text(request, tiny_task):
+    """Each page of the tiny run."""
+    return (reports_dir() / request.param).read_text(encoding="utf-8")
+
+
+def test_a_page_loads_nothing_from_outside(page_text):
+    page = Page(page_text)
+    for attributes in page.attributes("img", "script", "link", "iframe", "source", "object", "embed", "video"):
+        loaded = attributes.get("src") or attributes.get("href") or attributes.get("data") or ""
+        assert loaded.startswith("data:")
+    assert not re.search(r"@import|url\(\s*['\"]?(?!data:)", page_text)
+    assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", page_text)
+
+
+def test_a_page_is_whole_and_small(page_text):
+    page = Page(page_text)
+    assert len(page_text.encode()) < 5_000_000
+    assert page.attributes("html") == [{"lang": "en"}]
+    assert len(page.attributes("main")) == len(page.attributes("title")) == len(page.attributes("h1")) == 1
+    assert all(image.get("alt") for image in page.attributes("img"))
+    assert "No description has been provided" not in page_text
+
+
+def test_links_between_the_pages_lead_somewhere(tiny_task):
+    for path in [*reports_dir().glob("tiny/*.html"), reports_dir() / "index.html"]:
+        links = [a["href"] for a in Page(path.read_text()).attributes("a") if not a["href"].startswith("#")]
+        assert links
+        assert all((path.parent / link).exists() for link in links)
+
+
+def test_a_report_tells_where_its_numbers_come_from(tiny_task):
+    text = (reports_dir() / "tiny/04_evaluation.html").read_text()
+    for told in (
+        "efficientnet_lite0 was asked for",
+        "72 images in 3 classes",
+        "1 file refused",
+        "Parameters",
+        "scikit-learn",
+    ):
+        assert told in text
+    assert "<details" in text
+    assert str(PROJECT_ROOT) not in text
+
+
+def test_the_index_names_champion_score_and_number(tiny_task):
+    text = (reports_dir() / "index.html").read_text()
+    assert re.search(r"is right on [\d.]+ % \([\d.]+ to [\d.]+\) of \d+ test images in 3 classes", text)
+    assert text.count("succeeded") == len(STAGES)
+    assert "champion" in text
+
+
+def test_an_index_without_a_run_says_how_to_make_one():
+    reports.write_index()
+    assert "./run_pipeline.sh" in (reports_dir() / "index.html").read_text()
+
+
+def test_code_is_folded_and_text_from_data_escaped():
+    cell = nbformat.v4.new_code_cell("x = '<script>alert(1)</script>'")
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="<img src=x onerror=alert(1)>")]
+    text = render(nbformat.v4.new_notebook(cells=[cell], metadata={"title": "<b>"}), FACTS)
+    assert "<details" in text
+    page = Page(text)
+    assert not page.attributes("script")
+    assert not page.attributes("img")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+    assert "abc &lt;b&gt;" in text
+
+
+def test_a_progress_bar_is_shown_in_its_last_state_only():
+    cell = nbformat.v4.new_code_cell("")
+    text = "\rembedding:   0%\rembedding:  50%\rembedding: 100%\nother\n"
+    cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text=text)]
+    notebook = without_progress(nbformat.v4.new_notebook(cells=[cell]))
+    assert notebook.cells[0].outputs[0].text == "embedding: 100%\nother"
+
+
+def test_home_folders_stay_out_of_a_page(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere/home")
+    cell = nbformat.v4.new_code_cell("")
+    cell.outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=["in /somewhere/home/x.py"])]
+    assert "/somewhere/home" not in render(nbformat.v4.new_notebook(cells=[cell]), FACTS)
+
+
+def test_a_stage_that_never_began_is_published_as_failed(tmp_path):
+    stage = STAGES["embedding"]
+    write_json(tmp_path / "01_embedding.json", {"provenance": {"commit": "c-dirty", "device": "d", "versions": {}}})
+    entry = {"status": "failed", "error": "no <kernel>", "run": "r", "seconds": 1, "parameters": {"seed": 0}}
+    text = reports.publish(stage, "t", tmp_path, entry).read_text()
+    assert "no &lt;kernel&gt;" in text
+    assert "c with uncommitted changes" in text
+
+
+def test_a_damaged_version_is_named_in_the_index():
+    folder = task_dir("t") / "models" / "v"
+    folder.mkdir(parents=True)
+    write_json(task_dir("t") / "pipeline.json", {"task": "t", "stages": {}})
+    reports.write_index()
+    assert "damaged" in (reports_dir() / "index.html").read_text()
