@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.errors import BackboneError
-from lib.images import Preprocessing
+from lib.images import RECIPE_VERSION, Preprocessing
 from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder
 from lib.storage import (
     artifacts_dir,
@@ -145,6 +145,7 @@ def _fingerprint(name: str, weights_hash: str, preprocessing: Preprocessing) -> 
         "weights": weights_hash,
         "preprocessing": preprocessing.to_json() | {"decode_side": preprocessing.decode_side},
         "precision": "fp32",
+        "recipe": RECIPE_VERSION,
         "export": EXPORT_VERSION,
     }
     return f"{name.replace('/', '-').replace(':', '-')}-{sha256_json(parts)[:12]}"

@@ -35,9 +35,16 @@ def centroid_cosines(vectors: np.ndarray, labels: np.ndarray, n_classes: int) ->
     return centroids @ centroids.T
 
 
-def nearest_neighbours(queries: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
-    """Indices into `vectors` of the k most similar by cosine, shape (n_queries, k), nearest first."""
+def nearest_neighbours(
+    queries: np.ndarray, vectors: np.ndarray, k: int, *, skip: np.ndarray | None = None
+) -> np.ndarray:
+    """Indices into `vectors` of the k most similar by cosine, shape (n_queries, k), nearest first.
+
+    `skip` holds for each query the index of a vector that does not count, such as the query itself.
+    """
     similarity = normalize(queries) @ normalize(vectors).T
+    if skip is not None:
+        similarity[np.arange(len(queries)), skip] = -np.inf
     return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from lib.errors import ImageError
 
+RECIPE_VERSION = 1  # raise when the same settings give other pixels: cached vectors are of the old ones then
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 52_000_000  # a 50-megapixel phone photo passes, a decompression bomb does not
@@ -129,7 +130,8 @@ def decode(data: bytes, *, min_side: int = 0) -> Image.Image:
     except ImageError:
         raise
     except DECODE_ERRORS as error:
-        raise ImageError(f"the pixels cannot be decoded ({_first_line(error)})", "broken") from error
+        reason = "the file is cut short" if "truncated" in str(error) else _first_line(error)
+        raise ImageError(f"the pixels cannot be decoded ({reason})", "broken") from error
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lib.errors import ArtifactError
-from lib.images import Preprocessing
+from lib.images import RECIPE_VERSION, Preprocessing
 from lib.storage import display_path, read_json, sha256_file, sha256_json
 
 MODEL_FILE = "backbone.onnx"
@@ -107,7 +107,7 @@ class RawPixels:
         self.name = f"raw pixels {self.side} x {self.side}"
         self.dim = 3 * self.side**2
         self.preprocessing = Preprocessing(self.side, self.side, "box", mean=(0.0,), std=(255.0,))
-        self.fingerprint = "raw-pixels-" + sha256_json(self.preprocessing.to_json())[:8]
+        self.fingerprint = "raw-pixels-" + sha256_json([RECIPE_VERSION, self.preprocessing.to_json()])[:8]
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, side, side) float32 -> (n, dim) float32."""

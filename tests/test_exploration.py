@@ -67,3 +67,9 @@ def test_sampled_indices_are_distinct_sorted_and_seeded():
     np.testing.assert_array_equal(few, exploration.sample_indices(100, 10, seed=0))
     assert not np.array_equal(few, exploration.sample_indices(100, 10, seed=1))
     assert exploration.sample_indices(4, 10, seed=0).tolist() == [0, 1, 2, 3]
+
+
+def test_an_image_is_not_its_own_neighbour_even_beside_an_exact_copy():
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    neighbours = exploration.nearest_neighbours(vectors, vectors, 1, skip=np.arange(3))
+    assert neighbours[:2].ravel().tolist() == [1, 0]

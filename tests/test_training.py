@@ -261,6 +261,12 @@ def test_baselines_are_what_their_names_say():
     assert scores["logistic regression on raw pixels"] < 0.8  # there is nothing in the noise
 
 
+def test_baselines_know_nothing_of_random_labels():
+    vectors, labels, folds = draw(n=300, gap=0, dim=100)
+    for predicted in training.baselines(vectors, vectors, labels, folds, seed=0).values():
+        assert (predicted == labels).mean() < 1 / 3 + 3 * np.sqrt(1 / 3 * 2 / 3 / 300)
+
+
 def test_baselines_bear_few_images_and_dead_dimensions():
     vectors, labels, _ = draw(n=12, n_classes=2)
     vectors[:, -1] = 0
@@ -284,6 +290,13 @@ def test_a_learning_curve_never_counts_one_size_twice_and_keeps_every_class():
     curve = training.learning_curve(LINEAR, vectors, labels, folds, seed=0, fractions=(0.01, 0.1, 0.15, 1.0))
     assert sorted(curve["n_train"].unique()) == [10, 60]
     assert not curve.duplicated(["n_train", "fold"]).any()
+
+
+def test_one_image_of_each_class_leads_every_training_subset():
+    vectors, labels, folds = draw(n=80, n_classes=10, gap=20.0)
+    curve = training.learning_curve(LINEAR, vectors, labels, folds, seed=0, fractions=(0.1,))
+    assert set(curve["n_train"]) == {10}
+    assert curve["accuracy"].min() > 0.9  # out of reach for who has never seen some of the classes
 
 
 def test_a_learning_curve_leaves_out_sizes_below_the_pca():

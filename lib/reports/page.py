@@ -99,10 +99,11 @@ def _data_facts(task: str) -> list[tuple[str, str]]:
     if not path.exists():
         return []
     dataset = read_json(path)
-    n = sum(dataset["n"].values())
+    n, n_rejected = sum(dataset["n"].values()), dataset["n_rejected"]
+    refused = f"{n_rejected or 'no'} file{'s' * (n_rejected > 1)} refused"
     return [
         ("data", f"{_shown(dataset['data_dir'])}: {n:,} images in {len(dataset['classes'])} classes, "
-                 f"{dataset['n_rejected'] or 'no'} file{'s' * (dataset['n_rejected'] > 1)} refused, SHA-256 {dataset['data_hash'][:12]}"),
+                 f"{refused}, SHA-256 {dataset['data_hash'][:12]}"),
         ("backbone", f"{dataset['backbone']['name']} ({dataset['backbone']['reason']}); "
                      f"weights SHA-256 {dataset['backbone']['weights_sha256'][:12]}"),
     ]  # fmt: skip
