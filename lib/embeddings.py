@@ -9,29 +9,19 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from lib.datasets import Dataset
 from lib.errors import ArtifactError, ImageError
-from lib.inference import Encoder, OnnxEncoder, n_cores
-from lib.splits import SPLITS
+from lib.inference import Encoder, n_cores
 from lib.storage import (
     artifacts_dir,
     atomic_path,
     display_path,
-    read_json,
-    read_table,
     sha256_bytes,
     sweep_temporary,
-    task_dir,
-    write_json,
-    write_table,
 )
-
-MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
 
 PART_SIZE = 256  # images a Parquet part holds: what a kill can cost
 BATCH_SIZE = 32
@@ -218,78 +208,3 @@ def _chunks(items: Iterable, size: int) -> Iterator[list]:
     items = iter(items)
     while chunk := list(islice(items, size)):
         yield chunk
-
-
-@dataclass
-class TaskEmbeddings:
-    """What stage 01 leaves for the others: images of some splits with their vectors.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        Rows of the splits asked for; see `datasets.MANIFEST_COLUMNS`.
-    vectors : ndarray of shape (n, dim), float32
-    labels : ndarray of shape (n,), int
-        Codes into `classes`.
-    classes : list of str
-        All classes of the task, sorted.
-    root : Path
-        Folder that the manifest's paths are relative to.
-    facts : dict
-        dataset.json: data, backbone and the reason for it, seed.
-    """
-
-    manifest: pd.DataFrame
-    vectors: np.ndarray
-    labels: np.ndarray
-    classes: list[str]
-    root: Path
-    facts: dict
-
-    def encoder(self) -> OnnxEncoder:
-        """The exported backbone behind the vectors."""
-        return OnnxEncoder(artifacts_dir() / "backbones" / self.facts["backbone"]["fingerprint"])
-
-
-def save_task(
-    task: str, dataset: Dataset, encoder: OnnxEncoder, *, data_dir: str, reason: str, seed: int
-) -> list[Path]:
-    """Write manifest.parquet, rejected.csv and dataset.json of a task; the paths of all three."""
-    folder = task_dir(task)
-    counts = dataset.manifest["split"].value_counts()
-    facts = {
-        "task": task,
-        "data_dir": data_dir,
-        "root": str(dataset.root),
-        "data_hash": dataset.data_hash,
-        "classes": dataset.classes,
-        "n": {split: int(counts.get(split, 0)) for split in SPLITS},
-        "n_rejected": len(dataset.rejected),
-        "seed": seed,
-        "backbone": {
-            "name": encoder.name,
-            "reason": reason,
-            "fingerprint": encoder.fingerprint,
-            "dim": encoder.dim,
-            "weights_sha256": encoder.card["weights_sha256"],
-            "onnx_sha256": encoder.card["sha256"],
-        },
-    }
-    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE)]
-    write_table(files[0], dataset.manifest)
-    write_table(files[1], dataset.rejected)
-    write_json(files[2], facts)
-    return files
-
-
-def load_task(task: str, splits: Sequence[str]) -> TaskEmbeddings:
-    """Images of the named splits with their vectors; raises ArtifactError before stage 01 has run."""
-    folder = task_dir(task)
-    facts = read_json(folder / DATASET_FILE)
-    manifest = read_table(folder / MANIFEST_FILE)
-    manifest = manifest[manifest["split"].isin(splits)].reset_index(drop=True)
-    backbone, classes = facts["backbone"], facts["classes"]
-    vectors = load_vectors(list(manifest["sha256"]), backbone["fingerprint"], backbone["dim"])
-    codes = {label: code for code, label in enumerate(classes)}
-    labels = manifest["label"].map(codes).to_numpy(dtype=int)
-    return TaskEmbeddings(manifest, vectors, labels, classes, Path(facts["root"]), facts)

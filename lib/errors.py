@@ -43,3 +43,8 @@ class LockedError(ProjectError):
 
 class StageError(ProjectError):
     """A notebook failed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 200 characters, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
-from lib.embeddings import TaskEmbeddings, load_task
 from lib.errors import DataError
 from lib.metrics import (
     Estimate,
@@ -19,6 +18,7 @@ from lib.metrics import (
     per_class_table,
 )
 from lib.prediction import Predictor
+from lib.tasks import TaskEmbeddings, load_task
 
 PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
 

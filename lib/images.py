@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from lib.errors import ImageError
+from lib.errors import ImageError, first_line
 
 RECIPE_VERSION = 1  # raise when the same settings give other pixels: cached vectors are of the old ones then
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -85,7 +85,7 @@ def open_image(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})", "unsupported") from error
     except DECODE_ERRORS as error:
-        raise ImageError(f"the header is broken ({_first_line(error)})", "broken") from error
+        raise ImageError(f"the header is broken ({first_line(error)})", "broken") from error
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{width} x {height} pixels: there is nothing to see", "broken")
@@ -130,7 +130,7 @@ def decode(data: bytes, *, min_side: int = 0) -> Image.Image:
     except ImageError:
         raise
     except DECODE_ERRORS as error:
-        reason = "the file is cut short" if "truncated" in str(error) else _first_line(error)
+        reason = "the file is cut short" if "truncated" in str(error) else first_line(error)
         raise ImageError(f"the pixels cannot be decoded ({reason})", "broken") from error
 
 
@@ -173,11 +173,6 @@ def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
     np.clip(values, 0, top, out=values)  # in place: the largest picture allowed takes 200 MB here
     np.multiply(values, 255.0 / top, out=values)
     return np.rint(values, out=values).astype(np.uint8)
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from lib import reports
-from lib.datasets import default_task
 from lib.errors import LockedError, ParameterError, ProjectError, StageError
 from lib.execution import run_notebook
 from lib.parameters import check_names, parse_value
 from lib.provenance import provenance, utc_now
+from lib.sources import default_task
 from lib.stages import STAGES, Plan, Record, Stage, Values, make_plan
 from lib.storage import display_path, lock, reports_dir, task_dir, task_name, write_json
 from lib.torchvision_data import PREFIX

@@ -8,11 +8,10 @@ from typing import Any
 
 from lib import registry
 from lib.backbones import RESNET50, RESNET50_FILE, torch_cache
-from lib.datasets import listing_hash
-from lib.embeddings import DATASET_FILE, MANIFEST_FILE, REJECTED_FILE
 from lib.errors import ArtifactError, ParameterError
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
 from lib.provenance import library_hash, versions
+from lib.sources import listing_hash
 from lib.storage import (
     PROJECT_ROOT,
     artifacts_dir,
@@ -25,6 +24,7 @@ from lib.storage import (
     task_dir,
     write_json,
 )
+from lib.tasks import DATASET_FILE, MANIFEST_FILE, REJECTED_FILE
 
 RECORD_FILE = "pipeline.json"
 Values = dict[str, Any]

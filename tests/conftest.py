@@ -52,6 +52,35 @@ def save_image(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder that `fill` and `manifest_csv` write into."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def fill(save_image: Callable[..., Path]) -> Callable[..., list[Path]]:
+    """Write n different images into a folder below data/: fill("cat", 5)."""
+    made = iter(range(10_000))
+
+    def fill(folder: str, n: int) -> list[Path]:
+        return [save_image(f"data/{folder}/{i}.png", seed=next(made), size=(8, 6)) for i in range(n)]
+
+    return fill
+
+
+@pytest.fixture
+def manifest_csv(data: Path) -> Callable[..., Path]:
+    """Write data/list.csv from lines and return its path."""
+
+    def write(*lines: str, encoding: str = "utf-8") -> Path:
+        data.mkdir(exist_ok=True)
+        (data / "list.csv").write_bytes("\n".join(lines).encode(encoding))
+        return data / "list.csv"
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for what is made once a session."""

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from lib import backbones
-from lib.backbones import LITE0, RESNET50, RESNET50_FILE, Choice, choose, load_backbone
+from lib.backbones import LITE0, RESNET50, RESNET50_FILE, Choice, choice, choose, exporting, load_backbone, networks
 from lib.errors import BackboneError
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
@@ -26,15 +25,15 @@ def test_lite0_gives_its_golden_features(lite0, name):
 
 
 def test_lite0_agrees_with_torch(lite0):
-    network, preprocessing, weights_hash = backbones.build(LITE0)
-    assert backbones.torch_difference(network, lite0) < 1e-4
+    network, preprocessing, weights_hash = networks.build(LITE0)
+    assert exporting.torch_difference(network, lite0) < 1e-4
     assert preprocessing == lite0.preprocessing
     assert weights_hash == lite0.card["weights_sha256"]
     assert weights_hash.startswith("579344248a93e230")
 
 
 def test_a_second_load_finds_the_export_without_torch(lite0, monkeypatch):
-    monkeypatch.setattr(backbones, "build", lambda *_: pytest.fail("it was built again"))
+    monkeypatch.setattr(exporting, "build", lambda *_: pytest.fail("it was built again"))
     again = load_backbone(Choice(LITE0, ""), folder=lite0.folder.parent)
     assert again.folder == lite0.folder
 
@@ -42,7 +41,7 @@ def test_a_second_load_finds_the_export_without_torch(lite0, monkeypatch):
 @pytest.fixture
 def torch_cache(tmp_path):
     """The empty torch cache of this test."""
-    cache = backbones.torch_cache()
+    cache = choice.torch_cache()
     assert cache.is_relative_to(tmp_path)
     cache.mkdir(parents=True)
     return cache
@@ -84,7 +83,7 @@ def test_resnet50_preprocessing_is_torchvisions_v1_recipe():
 
     image = Image.open(PHOTOS / "flower.jpg").convert("RGB")
     expected = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.transforms()(image)
-    ours = backbones.RECIPES[RESNET50]
+    ours = networks.RECIPES[RESNET50]
     difference = torch.from_numpy(ours.normalise(ours.view(image))) - expected
     assert difference.abs().max() < 0.02  # less than one grey level
 
@@ -100,15 +99,15 @@ def test_timm_weights_that_cannot_be_had_say_what_to_do(tmp_path):
 
 
 def test_auto_is_resnet50_where_its_weights_can_be_downloaded():
-    choice = choose("auto", reachable=lambda url: url == backbones.RESNET50_URL)
-    assert choice.name == RESNET50
-    assert "downloaded" in choice.reason
+    chosen = choose("auto", reachable=lambda url: url == choice.RESNET50_URL)
+    assert chosen.name == RESNET50
+    assert "downloaded" in chosen.reason
 
 
 def test_auto_is_lite0_offline_and_says_why():
-    choice = choose("auto")
-    assert choice.name == LITE0
-    assert "neither in the torch cache" in choice.reason
+    chosen = choose("auto")
+    assert chosen.name == LITE0
+    assert "neither in the torch cache" in chosen.reason
 
 
 def test_auto_does_not_ask_the_network_where_the_cache_has_the_weights(torch_cache):
@@ -205,8 +204,8 @@ def test_weights_without_an_architecture_are_refused():
 def test_an_export_that_differs_from_torch_does_not_stay(tmp_path, monkeypatch):
     import torch
 
-    monkeypatch.setattr(backbones, "torch_difference", lambda *_: 1e-3)
+    monkeypatch.setattr(exporting, "torch_difference", lambda *_: 1e-3)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     with pytest.raises(BackboneError, match="differs from torch"):
-        backbones.export(network, backbones.RECIPES[LITE0], tmp_path / "b" / "x", name="x", weights_hash="0")
+        exporting.export(network, networks.RECIPES[LITE0], tmp_path / "b" / "x", name="x", weights_hash="0")
     assert list((tmp_path / "b").iterdir()) == []

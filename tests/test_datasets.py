@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import datasets
-from lib.datasets import class_counts, default_task, empty_classes, listing_hash, read_dataset
-from lib.errors import DataError, ParameterError
+from lib import datasets, sources
+from lib.datasets import class_counts, empty_classes, read_dataset
+from lib.errors import DataError
+from lib.sources import listing_hash
 from lib.storage import sha256_file
 
 OPTIONS = {"seed": 0, "test_fraction": 0.2, "val_fraction": 0.2, "min_class_size": 2}
@@ -15,34 +16,6 @@ OPTIONS = {"seed": 0, "test_fraction": 0.2, "val_fraction": 0.2, "min_class_size
 
 def read(source, **options):
     return read_dataset(str(source), **(OPTIONS | options))
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def fill(save_image):
-    """Write n different images into a folder below data/: fill("cat", 5)."""
-    made = iter(range(10_000))
-
-    def fill(folder, n):
-        return [save_image(f"data/{folder}/{i}.png", seed=next(made), size=(8, 6)) for i in range(n)]
-
-    return fill
-
-
-@pytest.fixture
-def manifest_csv(data):
-    """Write data/list.csv from lines and return its path."""
-
-    def write(*lines, encoding="utf-8"):
-        data.mkdir(exist_ok=True)
-        (data / "list.csv").write_bytes("\n".join(lines).encode(encoding))
-        return data / "list.csv"
-
-    return write
 
 
 def files_below(folder):
@@ -64,9 +37,6 @@ def splits(dataset):
 
 def by_content(dataset):
     return dict(zip(dataset.manifest["sha256"], dataset.manifest["split"], strict=True))
-
-
-# Folders
 
 
 def test_each_folder_is_a_class_and_each_image_a_row(data, fill):
@@ -262,7 +232,7 @@ def test_two_folders_linked_to_each_other_are_walked_once_each_way(data, fill):
     fill("dog", 1)
     (data / "cat" / "friend").symlink_to(data / "dog")
     (data / "dog" / "friend").symlink_to(data / "cat")
-    assert sorted(map(str, datasets._walk(data))) == ["cat/0.png", "cat/friend/0.png", "dog/0.png", "dog/friend/0.png"]
+    assert sorted(map(str, sources._walk(data))) == ["cat/0.png", "cat/friend/0.png", "dog/0.png", "dog/friend/0.png"]
 
 
 def test_classes_without_a_usable_image_are_said(data, fill):
@@ -345,9 +315,6 @@ def test_exact_duplicates_across_given_splits_are_refused_and_test_keeps_its_own
         "train/dog/a.png": "an exact duplicate of an image of the val split",
     }
     assert len(dataset.manifest) + len(dataset.rejected) == files_below(data) == 28
-
-
-# CSV manifests
 
 
 def lines_of(n=4, template="{label}/{i}.png,{label}"):
@@ -494,9 +461,6 @@ def test_a_csv_in_another_encoding_is_refused(manifest_csv, encoding):
         read(manifest_csv("image,label", "für.png,Tür", encoding=encoding))
 
 
-# What cannot be used
-
-
 def test_no_data_one_class_and_small_classes_are_named(data, fill):
     data.mkdir()
     with pytest.raises(DataError, match="data has no usable image; at least two class folders"):
@@ -542,65 +506,6 @@ def test_a_folder_that_holds_the_artifacts_is_refused(data, fill, monkeypatch):
     monkeypatch.setenv("ARTIFACTS_DIR", str(data / "artifacts"))
     with pytest.raises(DataError, match="contains this project's artifacts; give the folder of images itself"):
         read(data)
-
-
-# What belongs to a data source before it is read
-
-
-def test_the_listing_changes_with_the_files_and_not_otherwise(data, fill):
-    paths = fill("cat", 3)
-    seen = [listing_hash(str(data))]
-    assert listing_hash(str(data)) == seen[0]
-    data.rename(data.with_name("moved"))
-    assert listing_hash(str(data.with_name("moved"))) == seen[0]
-    data.with_name("moved").rename(data)
-    fill("dog", 1)
-    seen.append(listing_hash(str(data)))
-    paths[0].rename(paths[0].with_name("new name.png"))
-    seen.append(listing_hash(str(data)))
-    paths[1].write_bytes(b"other")
-    seen.append(listing_hash(str(data)))
-    os.utime(paths[1], ns=(0, 1))
-    seen.append(listing_hash(str(data)))
-    paths[2].unlink()
-    seen.append(listing_hash(str(data)))
-    assert len(set(seen)) == len(seen)
-
-
-def test_the_listing_of_a_csv_holds_the_files_it_names_wherever_they_are(manifest_csv, data, fill, tmp_path):
-    relative, absolute, above, unnamed = fill("cat", 4)
-    absolute = absolute.rename(tmp_path / "absolute.png")
-    above.rename(tmp_path / "above.png")
-    source = str(manifest_csv("image,label", "cat/0.png,cat", f"{absolute},cat", "../above.png,cat", "none.png,cat"))
-    seen = [listing_hash(source)]
-    unnamed.unlink()
-    assert listing_hash(source) == seen[0]
-    for path in (relative, absolute, tmp_path / "above.png", data / "none.png", data / "list.csv"):
-        with path.open("ab") as file:
-            file.write(b"\n")
-        seen.append(listing_hash(source))
-    assert len(set(seen)) == 6
-
-
-@pytest.mark.parametrize(
-    ("source", "task"),
-    [
-        ("data/sample", "sample"),
-        ("data/sample/", "sample"),
-        ("/photos/My birds", "My-birds"),
-        ("/photos/Birds.CSV", "Birds"),
-        ("/photos/birds.v2", "birds.v2"),
-        ("/photos/birds/../cats", "cats"),
-        ("torchvision:FashionMNIST", "fashionmnist"),
-    ],
-)
-def test_the_task_is_named_for_the_data(source, task):
-    assert default_task(source) == task
-
-
-def test_a_data_source_without_a_name_asks_for_one():
-    with pytest.raises(ParameterError, match="--task"):
-        default_task("/")
 
 
 def test_progress_sees_every_file(data, fill):

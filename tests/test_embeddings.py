@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from lib import embeddings
-from lib.datasets import read_dataset
-from lib.embeddings import PART_SIZE, embed, load_task, load_vectors, read_cache, save_task
+from lib.embeddings import PART_SIZE, embed, load_vectors, read_cache
 from lib.errors import ArtifactError
 from lib.inference import RawPixels
 from lib.storage import artifacts_dir, sha256_bytes
@@ -149,19 +148,6 @@ def test_real_vectors_survive_the_cache_bit_for_bit(lite0, tiny_folder):
 def test_vectors_that_were_never_computed_are_an_artifact_error():
     with pytest.raises(ArtifactError, match="lacks 1 of 1"):
         load_vectors(["0" * 64], "nothing", 4)
-
-
-def test_a_task_comes_back_with_labels_and_vectors_in_one_order(lite0, tiny_folder):
-    dataset = read_dataset(str(tiny_folder), seed=0, test_fraction=0.2, val_fraction=0.1, min_class_size=5)
-    result = embed(dataset.root, dataset.manifest["path"], dataset.manifest["sha256"], lite0, progress=quiet)
-    files = save_task("t", dataset, lite0, data_dir=str(tiny_folder), reason="asked", seed=0)
-    assert all(path.exists() for path in files)
-    train = load_task("t", ["train"])
-    rows = dataset.manifest["split"] == "train"
-    np.testing.assert_array_equal(train.vectors, result.vectors[rows])
-    assert [train.classes[code] for code in train.labels] == list(dataset.manifest.loc[rows, "label"])
-    assert train.facts["n_rejected"] == 1
-    assert train.facts["backbone"]["reason"] == "asked"
 
 
 def test_reading_ignores_what_was_not_asked_for(images):

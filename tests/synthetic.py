@@ -1,0 +1,36 @@
+"""Small seeded data and hand-made searches that several tests share."""
+
+import numpy as np
+import pandas as pd
+
+from lib.classifiers import Spec
+from lib.search import Search
+from lib.splits import folds as make_folds
+
+LINEAR = Spec("logistic_regression", C=0.01)
+NETWORK = Spec("mlp", hidden=(8,), alpha=1.0)
+
+
+def draw(n=120, n_classes=3, gap=2.0, dim=12, seed=0):
+    """Seeded clouds around class centres `gap` apart: vectors, labels, four folds."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes
+    vectors = rng.normal(size=(n, dim)).astype(np.float32)
+    vectors[np.arange(n), labels] += gap
+    return vectors, labels, folds_of(labels)
+
+
+def folds_of(labels):
+    return make_folds(labels, np.arange(len(labels)).astype(str), n_folds=4, seed=0)
+
+
+def search_of(accuracies, losses=None, specs=None, proba=None):
+    """A hand-made search: a list of fold accuracies a spec."""
+    losses = losses or [0.5] * len(accuracies)
+    rows = [
+        (spec, fold, accuracy, losses[spec])
+        for spec, scores in enumerate(accuracies)
+        for fold, accuracy in enumerate(scores)
+    ]
+    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
+    return Search(table, specs or [LINEAR] * len(accuracies), proba or [np.eye(2)] * len(accuracies))

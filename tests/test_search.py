@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from synthetic import LINEAR, NETWORK, draw, search_of
+
+from lib import search
+from lib.classifiers import Spec
+from lib.metrics import log_loss
+
+
+def test_the_best_spec_has_the_highest_mean_accuracy():
+    found = search_of([[0.5, 0.7], [0.9, 0.7], [0.8, 0.6]])
+    assert found.best == 1
+    assert found.summary["accuracy"].tolist() == pytest.approx([0.6, 0.8, 0.7])
+    assert found.summary["standard_error"].tolist() == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_among_equals_the_smaller_log_loss_is_best_and_then_the_first():
+    assert search_of([[0.8], [0.8], [0.8]], [0.3, 0.2, 0.2]).best == 1
+
+
+def test_equal_accuracies_are_equal_in_whatever_order_the_folds_have_them():
+    # (0.1 + 0.2 + 0.3) / 3 and (0.3 + 0.2 + 0.1) / 3 differ in the last digit of a float.
+    forwards, backwards = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    assert search_of([forwards, backwards], [0.2, 0.3]).best == 0
+    assert search_of([forwards, backwards], [0.3, 0.2]).best == 1
+
+
+def test_random_labels_give_chance_accuracy():
+    vectors, labels, folds = draw(n=300, gap=0, dim=100)
+    for found in (
+        search.search_logistic(vectors, labels, folds, seed=0, paths=[[LINEAR]]),
+        search.search_mlp(vectors, labels, folds, seed=0, specs=[NETWORK]),
+    ):
+        right = (found.best_proba.argmax(1) == labels).mean()
+        assert abs(right - 1 / 3) < 3 * np.sqrt(1 / 3 * 2 / 3 / 300)
+
+
+@pytest.mark.parametrize("spec", [LINEAR, Spec("logistic_regression", True, 4, C=0.01)])
+def test_a_label_known_only_within_its_own_fold_is_not_exploited(spec):
+    # Each fold has a dimension of its own that gives its labels away; the models of that fold never saw it vary.
+    vectors, labels, folds = draw(n=240, n_classes=2, gap=0, dim=10)
+    for fold, (_, val) in enumerate(folds):
+        vectors[:, fold] = 0
+        vectors[val, fold] = 10 * (2 * labels[val] - 1)
+    found = search.search_logistic(vectors, labels, folds, seed=0, paths=[[spec]])
+    assert abs((found.best_proba.argmax(1) == labels).mean() - 0.5) < 3 * np.sqrt(0.25 / 240)
+
+
+def test_out_of_fold_probabilities_do_not_depend_on_the_fold_they_are_for():
+    vectors, labels, folds = draw()
+    before = search.search_logistic(vectors, labels, folds, seed=0, paths=[[Spec("logistic_regression", C=0.1)]])
+    val = folds[0][1]
+    swapped = labels.copy()
+    swapped[val] = labels[val][::-1]
+    after = search.search_logistic(vectors, swapped, folds, seed=0, paths=[[Spec("logistic_regression", C=0.1)]])
+    np.testing.assert_array_equal(before.proba[0][val], after.proba[0][val])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_warm_path_ends_where_a_cold_fit_does(n_classes):
+    vectors, labels, folds = draw(n_classes=n_classes)
+    path = [Spec("logistic_regression", True, 5, C=C) for C in (1e-3, 1e-2, 1e-1)]
+    found = search.search_logistic(vectors, labels, folds, seed=0, paths=[path])
+    assert found.specs == path
+    for spec, proba in zip(path, found.proba, strict=True):
+        for train, val in folds:
+            cold = spec.build(0).fit(vectors[train], labels[train]).predict_proba(vectors[val])
+            np.testing.assert_allclose(proba[val], cold, atol=5e-3)
+
+
+def test_scores_of_a_search_belong_to_its_probabilities():
+    vectors, labels, folds = draw()
+    found = search.search_logistic(vectors, labels, folds, seed=0, paths=[[LINEAR]])
+    for row, (_, val) in zip(found.table.itertuples(), folds, strict=True):
+        proba = found.proba[0][val]
+        assert row.accuracy == (proba.argmax(1) == labels[val]).mean()
+        assert row.log_loss == pytest.approx(log_loss(labels[val], proba), rel=1e-5)
+    np.testing.assert_allclose(found.proba[0].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_path_ends_after_three_rises_of_the_log_loss_and_the_next_begins():
+    vectors, labels, folds = draw(n=120, gap=0, dim=40)  # noise: the less regularised, the worse
+    path = [Spec("logistic_regression", C=C) for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)]
+    other = [Spec("logistic_regression", True, C=1e-4)]
+    found = search.search_logistic(vectors, labels, folds, seed=0, paths=[path, other])
+    assert found.specs == path[:4] + other
+    losses = found.summary["log_loss"].tolist()[:4]
+    assert losses == sorted(losses)
+
+
+def test_searches_use_their_whole_spaces_by_default_and_report_progress():
+    vectors, labels, folds = draw(n=40)
+    seen = []
+
+    def watch(items, total, description):
+        seen.append((total, description))
+        return items
+
+    found = search.search_logistic(vectors, labels, folds, seed=0, progress=watch)
+    assert seen == [(2, "logistic regression, paths")]
+    assert {(spec.root, spec.n_components) for spec in found.specs} == {(False, None), (True, None)}
+
+
+def test_the_same_seed_gives_the_same_networks():
+    vectors, labels, folds = draw(n=60)
+    first, again, other = (
+        search.search_mlp(vectors, labels, folds, seed=seed, specs=[NETWORK]).best_proba for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def selection_between(n_only_mlp, n_only_logistic, n=100):
+    """Select between hand-made searches that differ on so many images."""
+    labels = np.zeros(n, dtype=int)
+    right, wrong = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    mlp, logistic = np.tile(right, (n, 1)), np.tile(right, (n, 1))
+    logistic[:n_only_mlp] = wrong
+    mlp[n_only_mlp : n_only_mlp + n_only_logistic] = wrong
+    return search.select(
+        search_of([[0.9]], specs=[LINEAR], proba=[logistic]), search_of([[0.9]], specs=[NETWORK], proba=[mlp]), labels
+    )
+
+
+def test_the_mlp_is_chosen_beyond_one_standard_error():
+    # 8 against 3: gain 5 points; standard error sqrt(11 - 25 / 100) / 100 = 3.28 points.
+    selection = selection_between(8, 3)
+    assert selection.spec == NETWORK
+    assert "+5.00 points" in selection.reason
+    assert "is more than one standard error of the paired difference (3.28 points)" in selection.reason
+    assert "multi-layer perceptron is chosen" in selection.reason
+    assert selection.comparison.only_first == 8
+
+
+@pytest.mark.parametrize("pair", [(7, 5), (0, 0), (3, 8), (2, 1)])
+def test_logistic_regression_stays_within_one_standard_error(pair):
+    # 7 against 5: gain 2 points; standard error sqrt(12 - 4 / 100) / 100 = 3.46 points.
+    selection = selection_between(*pair)
+    assert selection.spec == LINEAR
+    assert "not more than one standard error" in selection.reason
+    assert "logistic regression is chosen" in selection.reason
+
+
+def test_tables_name_preprocessing_network_and_penalty():
+    specs = [Spec("logistic_regression", True, 64, C=C) for C in (0.1, 1.0)]
+    table = search.path_table(search_of([[0.5, 0.7], [0.8, 0.8]], specs=specs))
+    assert table["preprocessing"].tolist() == ["square root + scaler + PCA 64"] * 2
+    assert table["C"].tolist() == [0.1, 1.0]
+    assert table["accuracy"].tolist() == pytest.approx([0.6, 0.8])
+    grid = search.grid_table(search_of([[0.5, 0.7]], specs=[Spec("mlp", hidden=(128, 64), alpha=0.1)]))
+    assert grid[["network", "alpha"]].values.tolist() == [["scaler + MLP (128, 64)", 0.1]]
+
+
+def test_the_fold_table_shows_the_best_of_each_family_by_fold():
+    searches = {"linear": search_of([[0.1, 0.2], [0.7, 0.9]]), "MLP": search_of([[0.8, 0.6], [0.1, 0.1]])}
+    table = search.fold_table(searches)
+    assert table["linear"].tolist() == [0.7, 0.9]
+    assert table["MLP"].tolist() == [0.8, 0.6]
+    assert table.index.name == "fold"
