@@ -216,6 +216,7 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
                 run_stage(plan, task, record, folder)
         finally:
             reports.write_index()
+    print(f"Result: {reports.headline(task)}")
     print(f"Reports: {display_path(reports_dir() / 'index.html')}")
     return DONE
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ def test_one_command_leads_from_a_folder_to_reports_and_a_champion(tiny_run, tin
     version = registry.champion(tiny_task)
     assert set(version.metrics) == {"selection", "test", "gate"}
     assert version.card["classes"] == ["Ankle boot", "Bag", "Trouser"]
+    assert re.search(r"^Result: .* is right on [\d.]+ % .* of \d+ test images", tiny_run.stdout, re.MULTILINE)
     assert "images/s" in tiny_run.stderr
     assert "[4/8] Embedding" in tiny_run.stderr
 

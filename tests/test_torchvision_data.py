@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import datasets
+from lib import datasets, sources
 from lib.errors import DataError
 from lib.torchvision_data import write_class_folders
 
@@ -49,7 +49,7 @@ def test_a_dataset_becomes_split_folders_of_class_folders_of_png(fashion):
 
 
 def test_a_dataset_by_name_is_read_like_a_folder(fashion, monkeypatch):
-    monkeypatch.setattr(datasets, "project_path", {"data/torchvision": fashion}.get)
+    monkeypatch.setattr(sources, "project_path", {"data/torchvision": fashion}.get)
     dataset = datasets.read_dataset(
         "torchvision:FashionMNIST", seed=0, test_fraction=0.2, val_fraction=0, min_class_size=2
     )

@@ -34,17 +34,18 @@ def _task(name: str) -> dict[str, Any]:
     versions = [_version(name, version, champion) for version in reversed(registry.versions(name))]
     return {
         "name": name,
-        "headline": _headline(name, champion),
+        "headline": headline(name),
         "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in STAGES.values()],
         "versions": [version for version in versions if version],
         "card": _card(name, champion),
     }
 
 
-def _headline(task: str, champion: str | None) -> str:
-    """The champion and how good it is, in a sentence."""
+def headline(task: str) -> str:
+    """The champion and how good it is, or that there is none, in a sentence."""
+    champion = registry.deployment(task)["champion"]
     if champion is None:
-        return "No model has been promoted yet."
+        return "No model has passed the gate yet, so none serves; the evaluation's report says why."
     try:
         version = registry.verify(task, champion)
     except ArtifactError as error:
