@@ -4,9 +4,11 @@ import argparse
 import logging
 import signal
 import sys
+import warnings
 
 import waitress
 from flask import Flask
+from PIL import Image
 
 from lib.errors import ProjectError
 from lib.web import health, predict
@@ -38,6 +40,8 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     options = parser.parse_args()
+    # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     app = create_app(options.task)
     try:
