@@ -57,10 +57,9 @@ def main() -> int:
             recv_bytes=65536,
             max_request_body_size=MAX_RECEIVED,
         )
-    except OSError as error:
-        print(
-            f"Cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port.", file=sys.stderr
-        )
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(f"Cannot listen on {options.host}:{options.port}: {reason}; choose another --port.", file=sys.stderr)
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

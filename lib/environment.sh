@@ -15,7 +15,8 @@ fi
 if [ -z "$python" ]; then
     python="$root/.venv/bin/python"
     if ! reason="$("$python" "$root/lib/environment.py" 2>&1)"; then
-        if [ ! -x "$python" ]; then
+        # A venv module without ensurepip leaves a Python without pip behind: that is no environment either.
+        if ! "$python" -m pip --version >/dev/null 2>&1; then
             base=""
             for candidate in python3.11 python3 python; do
                 if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

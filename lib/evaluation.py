@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
-from lib.errors import DataError
+from lib.errors import ArtifactError, DataError
 from lib.metrics import (
     Estimate,
     accuracy,
@@ -23,15 +23,21 @@ from lib.tasks import TaskEmbeddings, load_task
 PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
 
 
-def open_test_split(task: str) -> TaskEmbeddings:
-    """The test images with their vectors.
+def open_test_split(task: str, version: registry.Version) -> TaskEmbeddings:
+    """The test images with their vectors, for a version that was trained on the rest of the same data and split.
 
     Raises
     ------
     DataError
-        If the task has no test image.
+        If the task has no test image, or the version's data or split were others: it may have been trained on
+        images that are in the test part now.
     """
     test = load_task(task, ["test"])
+    if version.card["data"]["hash"] != test.facts["data_hash"]:
+        raise DataError(
+            f"Version {version.name} was trained on other data or another split than the task has now, so its test "
+            f"images may have been trained on; run ./run_pipeline.sh training evaluation --task {task}."
+        )
     if not len(test.labels):
         raise DataError(f"Task {task!r} has no test image; raise `test_fraction` in the embedding stage.")
     return test
@@ -126,24 +132,28 @@ def promotion_gate(test: TaskEmbeddings, version: registry.Version, proba: np.nd
     rows = [
         ("macro-F1 interval lies above that of the majority class", f"{macro.low:.3f} > {floor:.3f}", macro.low > floor)
     ]
-    champion = _comparable_champion(test, version)
-    if champion is None:
-        rows.append(("not worse than the champion on the same images", "no comparable champion", True))
-    else:
-        theirs = Predictor.from_version(champion).proba(test.vectors).argmax(axis=1)
-        gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
-        shown = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) against {champion.name}"
-        rows.append(("not worse than the champion on the same images", shown, gap.high >= 0))
+    rows.append(("not worse than the champion on the same images", *_against_champion(test, version, proba)))
     return Gate(pd.DataFrame(rows, columns=["rule", "value", "passed"]))
 
 
-def _comparable_champion(test: TaskEmbeddings, version: registry.Version) -> registry.Version | None:
-    """The champion, where another version serves that knows the same classes, vectors and split."""
+def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray) -> tuple[str, bool]:
+    """How the candidate fares against the model that serves, in words, and whether it is not clearly worse.
+
+    Only a champion of the same data, split, classes and vectors is compared: any other may know the test images.
+    """
     name = registry.deployment(test.facts["task"])["champion"]
-    if name is None or name == version.name or name not in registry.versions(test.facts["task"]):
-        return None
-    champion = registry.verify(test.facts["task"], name)
-    keys = ("classes", "backbone", "seed")
-    mine, theirs = version.card, champion.card
-    same = all(mine[key] == theirs[key] for key in keys if key != "backbone")
-    return champion if same and mine["backbone"]["fingerprint"] == theirs["backbone"]["fingerprint"] else None
+    if name is None or name == version.name:
+        return "no other champion", True
+    try:
+        champion = registry.verify(test.facts["task"], name)
+        card = champion.card
+        if (card["data"]["hash"], card["classes"]) != (version.card["data"]["hash"], version.card["classes"]):
+            return f"{name} was trained on other data or another split: not comparable", True
+        if card["backbone"]["fingerprint"] != version.card["backbone"]["fingerprint"]:
+            return f"{name} has another backbone: not comparable", True
+        theirs = Predictor.from_version(champion).proba(test.vectors).argmax(axis=1)
+    except ArtifactError as error:
+        return f"the champion cannot be loaded: {error}", True
+    gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
+    shown = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) against {name}"
+    return shown, gap.high >= 0

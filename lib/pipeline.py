@@ -22,7 +22,7 @@ from lib.storage import display_path, lock, reports_dir, task_dir, task_name, wr
 from lib.torchvision_data import PREFIX
 
 PATH_PARAMETERS = ("data_dir", "weights")
-DONE, FAILED, USAGE, LOCKED = 0, 1, 2, 3
+DONE, FAILED, USAGE, LOCKED, STOPPED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_plans(selected, task, values, force=options.force)
             return DONE
         return run(selected, task, values, force=options.force)
+    except KeyboardInterrupt:
+        print("Stopped; the next run goes on from here.", file=sys.stderr)
+        return STOPPED
     except LockedError as error:
         print(error, file=sys.stderr)
         return LOCKED

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from lib import evaluation
-from lib.errors import DataError
+from lib.errors import ArtifactError, DataError
 from lib.metrics import Estimate
 
 CLASSES = ["a", "b", "absent"]
@@ -102,7 +102,7 @@ def test_a_first_version_must_beat_the_majority_class_for_sure(low, passed):
     version = SimpleNamespace(name="v1", card={})
     gate = evaluation.promotion_gate(test, version, PROBA, Estimate(0.9, low, 1.0))
     assert gate.passed is passed
-    assert gate.table["value"].tolist() == [f"{low:.3f} > 0.250", "no comparable champion"]
+    assert gate.table["value"].tolist() == [f"{low:.3f} > 0.250", "no other champion"]
 
 
 def serve(monkeypatch, champion, predicted):
@@ -114,7 +114,7 @@ def serve(monkeypatch, champion, predicted):
     monkeypatch.setattr(evaluation.Predictor, "from_version", lambda version: predictor)
 
 
-CARD = {"classes": ["a", "b"], "seed": 0, "backbone": {"fingerprint": "f"}}
+CARD = {"classes": ["a", "b"], "data": {"hash": "h"}, "backbone": {"fingerprint": "f"}}
 
 
 @pytest.mark.parametrize(("n_worse", "passed"), [(0, True), (2, True), (20, False)])
@@ -131,17 +131,60 @@ def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_wo
     assert "against v1" in gate.table["value"][1]
 
 
-@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"seed": 1}, {"backbone": {"fingerprint": "g"}}])
+@pytest.mark.parametrize(
+    "change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}, {"backbone": {"fingerprint": "g"}}]
+)
 def test_a_champion_of_other_classes_vectors_or_split_is_not_compared(monkeypatch, change):
     labels = np.arange(100) % 2
     serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
     test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
     version = SimpleNamespace(name="v2", card=CARD)
     gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
-    assert gate.table["value"][1] == "no comparable champion"
+    assert "not comparable" in gate.table["value"][1]
+    assert gate.passed
 
 
 def test_a_task_without_test_images_says_what_to_raise(monkeypatch):
-    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: SimpleNamespace(labels=np.array([], int)))
+    test = SimpleNamespace(labels=np.array([], int), facts={"data_hash": "h"})
+    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: test)
     with pytest.raises(DataError, match=r"'birds' has no test image; raise `test_fraction`"):
-        evaluation.open_test_split("birds")
+        evaluation.open_test_split("birds", SimpleNamespace(name="v1", card=CARD))
+
+
+def test_a_version_of_another_split_is_not_scored(monkeypatch):
+    test = SimpleNamespace(labels=np.array([0, 1]), facts={"data_hash": "drawn anew"})
+    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: test)
+    with pytest.raises(DataError, match="another split"):
+        evaluation.open_test_split("birds", SimpleNamespace(name="v1", card=CARD))
+
+
+def stand_in(tmp_path, name, data_hash):
+    """A version's card alone, for what the gate reads of it."""
+    card = {"classes": ["a", "b"], "data": {"hash": data_hash}, "backbone": {"fingerprint": "f"}}
+    return SimpleNamespace(name=name, card=card)
+
+
+@pytest.mark.parametrize(
+    ("champion_hash", "damaged", "said"),
+    [
+        ("other", False, "another split: not comparable"),
+        ("same", True, "cannot be loaded"),
+        ("same", False, "f is missing"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_does_not_stop_the_gate(tmp_path, monkeypatch, champion_hash, damaged, said):
+    def verify(task, name):
+        if damaged:
+            raise ArtifactError("damaged")
+        return stand_in(tmp_path, name, champion_hash)
+
+    def load(version):
+        raise ArtifactError("backbone f is missing")
+
+    monkeypatch.setattr(evaluation.registry, "deployment", lambda task: {"champion": "old"})
+    monkeypatch.setattr(evaluation.registry, "verify", verify)
+    monkeypatch.setattr(evaluation.Predictor, "from_version", load)
+    test = SimpleNamespace(facts={"task": "t"}, labels=np.array([0, 1]), vectors=np.zeros((2, 1)))
+    shown, passed = evaluation._against_champion(test, stand_in(tmp_path, "new", "same"), np.eye(2))
+    assert said in shown
+    assert passed

@@ -207,6 +207,17 @@ def test_a_changed_notebook_runs_its_stage_and_what_depends_on_it(copied_project
     assert ran == ["run   exploration", "run   training", "run   evaluation"]
 
 
+def test_a_model_is_not_scored_on_a_test_part_drawn_after_its_training(copied_project, tiny_folder):
+    folder, _ = copied_project
+    options = ("-p", "data_dir", str(tiny_folder), "-p", "backbone", "efficientnet_lite0", "-p", "seed", "3")
+    assert run_in(copied_project, "embedding", *options).returncode == 0
+    before = (folder / "artifacts/tiny/deployment.json").read_text()
+    result = run_in(copied_project, "evaluation", "--task", "tiny")
+    assert result.returncode == 1
+    assert "another split" in result.stderr
+    assert (folder / "artifacts/tiny/deployment.json").read_text() == before
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_so_and_the_next_one_goes_on(copied_project, number, status):
     folder, environment = copied_project

@@ -129,6 +129,19 @@ def test_a_stage_that_never_began_is_published_as_failed(tmp_path):
     assert "c with uncommitted changes" in text
 
 
+def test_one_task_that_cannot_be_read_hides_no_other(tiny_task, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPORTS_DIR", str(tmp_path / "reports"))
+    broken = task_dir(tiny_task).with_name("a copy (old)")
+    broken.mkdir()
+    (broken / "pipeline.json").write_text("{")
+    reports.write_index()
+    (broken / "pipeline.json").unlink()
+    broken.rmdir()
+    text = (reports_dir() / "index.html").read_text()
+    assert "This task cannot be read" in text
+    assert "is right on" in text
+
+
 def test_a_damaged_version_is_named_in_the_index():
     folder = task_dir("t") / "models" / "v"
     folder.mkdir(parents=True)

@@ -174,6 +174,10 @@ def test_without_a_model_the_service_lives_is_not_ready_and_says_why():
     assert response.headers["Retry-After"] == "10"
 
 
+def test_a_task_name_that_cannot_be_one_is_told_by_readiness():
+    assert_problem(create_app("my birds").test_client().get("/readyz"), 503, "'my birds'")
+
+
 def test_a_model_that_comes_later_is_picked_up(tiny_run, shared_folder, monkeypatch):
     client = create_app().test_client()
     assert client.get("/readyz").status_code == 503

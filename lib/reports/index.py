@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from lib import registry
-from lib.errors import ArtifactError
+from lib.errors import ArtifactError, ProjectError
 from lib.reports.page import TEMPLATES, style
 from lib.stages import RECORD_FILE, STAGES, Record, Stage
 from lib.storage import artifacts_dir, reports_dir, task_dir, write_text
@@ -23,8 +23,16 @@ def write_index() -> None:
     """Write the index anew from what lies in artifacts/."""
     names = sorted(path.parent.name for path in artifacts_dir().glob(f"*/{RECORD_FILE}"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    html = environment.get_template("index.html").render(style=style(), tasks=[_task(name) for name in names])
+    html = environment.get_template("index.html").render(style=style(), tasks=[_task_or_error(name) for name in names])
     write_text(reports_dir() / "index.html", html)
+
+
+def _task_or_error(name: str) -> dict[str, Any]:
+    """What the index shows of a task, or why it cannot be read: one broken task hides no other."""
+    try:
+        return _task(name)
+    except ProjectError as error:
+        return {"name": name, "headline": f"This task cannot be read: {error}", "rows": [], "versions": [], "card": []}
 
 
 def _task(name: str) -> dict[str, Any]:

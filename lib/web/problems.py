@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g
 from werkzeug.exceptions import HTTPException
 
-from lib.errors import ArtifactError, ImageError
+from lib.errors import ImageError, ProjectError
 
 MEDIA_TYPE = "application/problem+json"
 IMAGE_STATUS = {"empty": 400, "unsupported": 415, "broken": 422, "too_large": 422}
@@ -63,8 +63,8 @@ def register_problem_handlers(app: Flask) -> None:
     def on_problem(problem: Problem) -> Response:
         return response(problem)
 
-    @app.errorhandler(ArtifactError)
-    def on_artifact_error(error: ArtifactError) -> Response:
+    @app.errorhandler(ProjectError)
+    def on_project_error(error: ProjectError) -> Response:
         return response(Problem(503, str(error), {"Retry-After": "10"}))
 
     @app.errorhandler(HTTPException)
