@@ -1,5 +1,6 @@
 """Manifest -> vectors: decode threads, batches, and a content-addressed Parquet cache that survives being killed."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +151,15 @@ def read_cache(folder: Path, dim: int, wanted: set[str]) -> dict[str, np.ndarray
         hashes = table["sha256"].to_pylist()
         known.update((sha, vector) for sha, vector in zip(hashes, vectors, strict=True) if sha in wanted)
     return known
+
+
+def cached_hashes(folder: Path) -> set[str]:
+    """Content hashes of the images whose vectors a cache holds; parts that cannot be read hold none."""
+    found: set[str] = set()
+    for file in folder.glob("part-*.parquet"):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found.update(pq.read_table(file, columns=["sha256"])["sha256"].to_pylist())
+    return found
 
 
 def write_part(folder: Path, vectors: dict[str, np.ndarray]) -> None:

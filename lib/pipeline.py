@@ -18,7 +18,8 @@ from lib.parameters import check_names, parse_value
 from lib.provenance import provenance, utc_now
 from lib.sources import default_task
 from lib.stages import STAGES, Plan, Record, Stage, Values, make_plan
-from lib.storage import display_path, lock, reports_dir, task_dir, task_name, write_json
+from lib.storage import display_path, lock, read_json, reports_dir, task_dir, task_name, write_json
+from lib.tasks import DATASET_FILE
 from lib.torchvision_data import PREFIX
 
 PATH_PARAMETERS = ("data_dir", "weights")
@@ -154,6 +155,9 @@ def resolve(selected: list[Stage], given: dict[str, Any], task: str | None) -> t
         raise ParameterError(f"Task {task!r} has characters a task name cannot have; {task_name(task)!r} would do.")
     for stage_values in values.values():
         stage_values["task"] = task
+    facts = task_dir(task) / DATASET_FILE
+    if "embedding" in values and "data_dir" not in given and facts.exists():
+        values["embedding"]["data_dir"] = read_json(facts)["data_dir"]  # a task keeps its data until it is given others
     return task, values
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from lib import registry
 from lib.backbones import RESNET50, RESNET50_FILE, torch_cache
+from lib.embeddings import cached_hashes
 from lib.errors import ArtifactError, ParameterError
+from lib.inference import MODEL_FILE
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
 from lib.provenance import library_hash, versions
 from lib.sources import listing_hash
@@ -18,6 +20,7 @@ from lib.storage import (
     is_running,
     project_path,
     read_json,
+    read_table,
     reports_dir,
     sha256_file,
     sha256_json,
@@ -92,6 +95,10 @@ def _embedding_inputs(task: str, values: Values) -> dict:
 
 
 def _embedding_news(task: str, values: Values) -> str:
+    fingerprint = read_json(task_dir(task) / DATASET_FILE)["backbone"]["fingerprint"]
+    wanted = set(read_table(task_dir(task) / MANIFEST_FILE)["sha256"])
+    if not wanted <= cached_hashes(artifacts_dir() / "embeddings" / fingerprint):
+        return "cached vectors are missing or damaged"
     appeared = values["backbone"] == "auto" and (torch_cache() / RESNET50_FILE).is_file()
     used = read_json(task_dir(task) / DATASET_FILE)["backbone"]["name"] if appeared else RESNET50
     return "" if used == RESNET50 else "ResNet50's weights have come into the torch cache"
@@ -113,7 +120,11 @@ def _embedding_outputs(task: str) -> list[Path]:
     if not files[-1].exists():
         return files
     fingerprint = read_json(files[-1])["backbone"]["fingerprint"]
-    return [*files, artifacts_dir() / "backbones" / fingerprint, artifacts_dir() / "embeddings" / fingerprint]
+    return [
+        *files,
+        artifacts_dir() / "backbones" / fingerprint / MODEL_FILE,
+        artifacts_dir() / "embeddings" / fingerprint,
+    ]
 
 
 def _training_outputs(task: str) -> list[Path]:

@@ -114,6 +114,11 @@ def test_the_task_is_named_after_the_folder_and_reaches_every_stage(save_image, 
     assert values["embedding"]["data_dir"] == str(tmp_path / "My birds")
 
 
+def test_a_task_keeps_its_data_where_none_are_given(tiny_task, tiny_folder):
+    _, values = pipeline.resolve(list(STAGES.values()), {}, tiny_task)
+    assert values["embedding"]["data_dir"] == str(tiny_folder)
+
+
 def test_list_shows_every_parameter_with_type_default_and_meaning(run_pipeline):
     listed = run_pipeline("--list").stdout
     for stage in STAGES.values():
@@ -192,6 +197,14 @@ def test_a_failed_notebook_is_published_and_the_served_model_stays(copied_projec
     assert ">failed<" in (folder / "reports/index.html").read_text()
     assert (folder / "artifacts/tiny/deployment.json").read_text() == before
     assert run_in(copied_project, "evaluation", "--task", "tiny", "--dry-run").stdout.startswith("run ")
+
+
+@pytest.mark.parametrize("lost", ["embeddings/efficientnet_lite0-*/part-*", "backbones/efficientnet_lite0-*/*.onnx"])
+def test_what_01_left_and_is_lost_makes_it_run_again(copied_project, lost):
+    folder, _ = copied_project
+    next((folder / "artifacts").glob(lost)).unlink()
+    options = ("--task", "tiny", "-p", "backbone", "efficientnet_lite0", "--dry-run")
+    assert run_in(copied_project, *options).stdout.startswith("run   embedding")
 
 
 def test_a_changed_notebook_runs_its_stage_and_what_depends_on_it(copied_project, tiny_folder):

@@ -1,12 +1,15 @@
 import json
 import os
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from lib import stages
+from lib.embeddings import write_part
 from lib.errors import ParameterError
 from lib.stages import STAGES, Record, make_plan, notebook_hash
-from lib.storage import task_dir, write_json
+from lib.storage import task_dir, write_json, write_table
 
 STAGE = STAGES["embedding"]
 
@@ -32,6 +35,8 @@ def done(values, tmp_path):
     write_json(task_dir("t") / "dataset.json", facts)
     for folder in STAGE.outputs("t")[3:]:
         folder.mkdir(parents=True)
+    write_table(task_dir("t") / "manifest.parquet", pd.DataFrame({"sha256": ["a", "b"]}))
+    write_part(STAGE.outputs("t")[-1], {"a": np.ones(2), "b": np.ones(2)})
     first = plan(values)
     Record.load("t").update("embedding", status="succeeded", key=first.key, parts=first.parts)
     return values
@@ -71,6 +76,11 @@ def test_weights_that_appear_in_the_torch_cache_run_auto_again(done):
     cache.mkdir(parents=True)
     (cache / stages.RESNET50_FILE).write_bytes(b"weights")
     assert "have come" in plan(done).reason
+
+
+def test_lost_vectors_are_computed_again(done):
+    next(STAGE.outputs("t")[-1].glob("part-*")).unlink()
+    assert plan(done).reason == "cached vectors are missing or damaged"
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
