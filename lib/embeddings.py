@@ -16,13 +16,7 @@ from tqdm import tqdm
 
 from lib.errors import ArtifactError, ImageError
 from lib.inference import Encoder, n_cores
-from lib.storage import (
-    artifacts_dir,
-    atomic_path,
-    display_path,
-    sha256_bytes,
-    sweep_temporary,
-)
+from lib.storage import artifacts_dir, atomic_path, display_path, sha256_bytes, sweep_temporary
 
 PART_SIZE = 256  # images a Parquet part holds: what a kill can cost
 BATCH_SIZE = 32

@@ -144,9 +144,9 @@ def resolve(selected: list[Stage], given: dict[str, Any], task: str | None) -> t
         }
         for stage, parameters in chosen.items()
     }
-    if task is None:
-        task = str(given.get("task") or "")
-    if not task:
+    named = task or str(given.get("task") or "")
+    task = named
+    if not named:
         data_dir = (
             _anchored("data_dir", given["data_dir"]) if "data_dir" in given else every["embedding"]["data_dir"].default
         )
@@ -156,8 +156,8 @@ def resolve(selected: list[Stage], given: dict[str, Any], task: str | None) -> t
     for stage_values in values.values():
         stage_values["task"] = task
     facts = task_dir(task) / DATASET_FILE
-    if "embedding" in values and "data_dir" not in given and facts.exists():
-        values["embedding"]["data_dir"] = read_json(facts)["data_dir"]  # a task keeps its data until it is given others
+    if named and "embedding" in values and "data_dir" not in given and facts.exists():
+        values["embedding"]["data_dir"] = read_json(facts)["data_dir"]  # a named task keeps its data
     return task, values
 
 

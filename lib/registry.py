@@ -208,6 +208,11 @@ def latest(task: str) -> Version:
     return verify(task, names[-1])
 
 
+def find(task: str, name: str) -> Version:
+    """The named version, or the newest where the name is empty; verified."""
+    return verify(task, name) if name else latest(task)
+
+
 def deployment(task: str) -> dict:
     """The pointer that the service follows: champion, challenger, challenger_share; empty before a promotion."""
     path = task_dir(task) / DEPLOYMENT_FILE

@@ -1,5 +1,6 @@
 """Cross-validated search over classifiers, and the rule that selects one; on the training part only."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,19 +136,12 @@ def search_mlp(
     return _collect(results, labels, folds)
 
 
-class fold_threads:
-    """Context of a thread pool for folds: one BLAS thread each, epoch budgets without a warning."""
-
-    def __enter__(self) -> Parallel:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
+@contextlib.contextmanager
+def fold_threads() -> Iterator[Parallel]:
+    """A thread pool for folds: one BLAS thread each, and epoch budgets that end without a warning."""
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        self._limits = threadpool_limits(1)
-        return Parallel(n_jobs=n_cores(), backend="threading")
-
-    def __exit__(self, *exception: object) -> None:
-        self._limits.restore_original_limits()
-        self._warnings.__exit__(*exception)
+        yield Parallel(n_jobs=n_cores(), backend="threading")
 
 
 def _walk_path(

@@ -18,7 +18,7 @@ def units(sha256: Sequence[str], groups: Sequence[str]) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n,), str
-        The smallest content hash of each image's unit, or the group's name where it has one.
+        "0 <group>", the first group's name of each image's unit, or "1 <hash>", its content hash, where it has none.
     """
     parent: dict[str, str] = {}
 

@@ -48,7 +48,7 @@ class Stage:
     inputs : callable
         (task, parameter values) -> JSON value that changes with the content of what it reads.
     outputs : callable
-        task -> files that are there once it has succeeded.
+        (task, parameter values) -> files that are there once it has succeeded.
     news : callable
         (task, parameter values) -> why it would now decide otherwise on the same inputs, or "".
     """
@@ -57,7 +57,7 @@ class Stage:
     file: str
     needs: tuple[str, ...]
     inputs: Callable[[str, Values], Any]
-    outputs: Callable[[str], list[Path]]
+    outputs: Callable[[str, Values], list[Path]]
     news: Callable[[str, Values], str] = lambda task, values: ""
 
     @property
@@ -109,12 +109,12 @@ def _dataset_inputs(task: str, values: Values) -> dict:
 
 
 def _evaluation_inputs(task: str, values: Values) -> dict:
-    version = registry.latest(task)
+    version = registry.find(task, values["version"])
     sums = registry.read_checksums(version.folder)
     return {"version": version.name, "model": sums[registry.MODEL_FILE], **_dataset_inputs(task, values)}
 
 
-def _embedding_outputs(task: str) -> list[Path]:
+def _embedding_outputs(task: str, values: Values) -> list[Path]:
     folder = task_dir(task)
     files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE)]
     if not files[-1].exists():
@@ -127,13 +127,13 @@ def _embedding_outputs(task: str) -> list[Path]:
     ]
 
 
-def _training_outputs(task: str) -> list[Path]:
+def _training_outputs(task: str, values: Values) -> list[Path]:
     names = registry.versions(task)
     return [registry.models_dir(task) / (names[-1] if names else "a version") / registry.MODEL_FILE]
 
 
-def _evaluation_outputs(task: str) -> list[Path]:
-    return [_training_outputs(task)[0].with_name(registry.PREDICTIONS_FILE)]
+def _evaluation_outputs(task: str, values: Values) -> list[Path]:
+    return [registry.find(task, values["version"]).folder / registry.PREDICTIONS_FILE]
 
 
 STAGES = {
@@ -145,7 +145,7 @@ STAGES = {
             "02_exploration.ipynb",
             ("embedding",),
             _dataset_inputs,
-            lambda task: [task_dir(task) / "duplicates.csv"],
+            lambda task, values: [task_dir(task) / "duplicates.csv"],
         ),
         Stage("training", "03_training.ipynb", ("embedding",), _dataset_inputs, _training_outputs),
         Stage("evaluation", "04_evaluation.ipynb", ("training",), _evaluation_inputs, _evaluation_outputs),
@@ -260,5 +260,5 @@ def _reason(stage: Stage, task: str, parts: dict, entry: dict, *, force: bool) -
     changed = [name for name, value in parts.items() if entry["parts"].get(name) != value]
     if changed:
         return f"changed: {', '.join(changed)}"
-    missing = [path for path in (*stage.outputs(task), stage.report(task)) if not path.exists()]
+    missing = [path for path in (*stage.outputs(task, parts["parameters"]), stage.report(task)) if not path.exists()]
     return f"{missing[0].name} is missing" if missing else stage.news(task, parts["parameters"])

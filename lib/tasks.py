@@ -11,14 +11,7 @@ from lib.datasets import Dataset
 from lib.embeddings import load_vectors
 from lib.inference import OnnxEncoder
 from lib.splits import SPLITS
-from lib.storage import (
-    artifacts_dir,
-    read_json,
-    read_table,
-    task_dir,
-    write_json,
-    write_table,
-)
+from lib.storage import read_json, read_table, task_dir, write_json, write_table
 
 MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
 
@@ -48,10 +41,6 @@ class TaskEmbeddings:
     classes: list[str]
     root: Path
     facts: dict
-
-    def encoder(self) -> OnnxEncoder:
-        """The exported backbone behind the vectors."""
-        return OnnxEncoder(artifacts_dir() / "backbones" / self.facts["backbone"]["fingerprint"])
 
 
 def save_task(

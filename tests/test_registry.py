@@ -63,7 +63,8 @@ def test_versions_sort_by_time_and_the_newest_is_the_latest(monkeypatch):
     monkeypatch.setattr(registry, "new_version_name", iter(names).__next__)
     assert [saved().name for _ in names] == names
     assert registry.versions("t") == names[::-1]
-    assert registry.latest("t").name == names[0]
+    assert registry.latest("t").name == registry.find("t", "").name == names[0]
+    assert registry.find("t", names[1]).name == names[1]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])

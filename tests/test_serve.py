@@ -142,6 +142,11 @@ def test_a_body_is_read_up_to_the_limit_and_refused_beyond_it(client):
         assert_problem(client.post("/predict", data=b"x" * size), status)
 
 
+def test_a_long_text_field_is_not_told_the_limit_of_files(client):
+    response = client.post("/predict", data={"image": "x" * 600_000}, content_type="multipart/form-data")
+    assert_problem(response, 413, "longer text fields", "as files")
+
+
 def test_another_task_is_not_here(client, photo):
     assert_problem(client.post("/predict?task=birds", data=photo), 404, "'birds'", "'tiny'")
 

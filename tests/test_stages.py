@@ -28,15 +28,15 @@ def plan(values, *, force=False):
 @pytest.fixture
 def done(values, tmp_path):
     """The embedding stage has succeeded with these values, and what it writes is there."""
-    for path in (*STAGE.outputs("t"), STAGE.report("t")):
+    for path in (*STAGE.outputs("t", {}), STAGE.report("t")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     facts = {"backbone": {"name": "efficientnet_lite0", "fingerprint": "f"}}
     write_json(task_dir("t") / "dataset.json", facts)
-    for folder in STAGE.outputs("t")[3:]:
+    for folder in STAGE.outputs("t", {})[3:]:
         folder.mkdir(parents=True)
     write_table(task_dir("t") / "manifest.parquet", pd.DataFrame({"sha256": ["a", "b"]}))
-    write_part(STAGE.outputs("t")[-1], {"a": np.ones(2), "b": np.ones(2)})
+    write_part(STAGE.outputs("t", {})[-1], {"a": np.ones(2), "b": np.ones(2)})
     first = plan(values)
     Record.load("t").update("embedding", status="succeeded", key=first.key, parts=first.parts)
     return values
@@ -79,7 +79,7 @@ def test_weights_that_appear_in_the_torch_cache_run_auto_again(done):
 
 
 def test_lost_vectors_are_computed_again(done):
-    next(STAGE.outputs("t")[-1].glob("part-*")).unlink()
+    next(STAGE.outputs("t", {})[-1].glob("part-*")).unlink()
     assert plan(done).reason == "cached vectors are missing or damaged"
 
 

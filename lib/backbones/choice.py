@@ -2,22 +2,13 @@
 
 import importlib.resources
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.errors import BackboneError
-from lib.storage import (
-    display_path,
-    project_path,
-)
-
-if TYPE_CHECKING:
-    pass
-
+from lib.storage import display_path, project_path
 
 RESNET50, LITE0 = "resnet50", "efficientnet_lite0"
 RESNET50_FILE = "resnet50-0676ba61.pth"

@@ -1,28 +1,22 @@
 """A chosen backbone -> an ONNX file that was compared with torch, made once and found again by its fingerprint."""
 
 import contextlib
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lib.backbones.choice import Choice, known_weights_file
+from lib.backbones.networks import RECIPES, build, probe
 from lib.errors import BackboneError
 from lib.images import RECIPE_VERSION, Preprocessing
 from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder
-from lib.storage import (
-    artifacts_dir,
-    atomic_dir,
-    sha256_file,
-    sha256_json,
-    sweep_temporary,
-    write_json,
-)
+from lib.storage import artifacts_dir, atomic_dir, sha256_file, sha256_json, sweep_temporary, write_json
 
 if TYPE_CHECKING:
     import torch
-from lib.backbones.choice import Choice, known_weights_file
-from lib.backbones.networks import RECIPES, build, probe
 
 TOLERANCE = 1e-4  # largest difference between ONNX Runtime and torch, relative to the largest value
 EXPORT_VERSION = 1  # raise when the exported file changes for the same weights
@@ -119,8 +113,6 @@ def export(
 
 def _to_onnx(network: "torch.nn.Module", pixels: "torch.Tensor", names: list[str], path: Path) -> None:
     """Export with a free batch size into one file."""
-    import io
-
     import torch
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():

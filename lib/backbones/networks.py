@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.errors import BackboneError
+from lib.backbones.choice import LITE0, RESNET50, is_reachable, known_weights_file, lite0_file, torch_cache
+from lib.errors import BackboneError, first_line
 from lib.images import Preprocessing
-from lib.storage import (
-    display_path,
-    project_path,
-    sha256_bytes,
-    sha256_file,
-)
+from lib.storage import display_path, project_path, sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
     import torch
-from lib.backbones.choice import LITE0, RESNET50, is_reachable, known_weights_file, lite0_file, torch_cache
-from lib.errors import first_line
 
 LITE0_SHA256 = "579344248a93e230"  # how the file's SHA-256 starts
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)

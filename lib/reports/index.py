@@ -53,7 +53,7 @@ def headline(task: str) -> str:
     """The champion and how good it is, or that there is none, in a sentence."""
     champion = registry.deployment(task)["champion"]
     if champion is None:
-        return "No model has passed the gate yet, so none serves; the evaluation's report says why."
+        return "No model serves yet: none has been evaluated and passed the gate."
     try:
         version = registry.verify(task, champion)
     except ArtifactError as error:

@@ -4,7 +4,7 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from lib.errors import ImageError, ProjectError
@@ -70,7 +70,9 @@ def register_problem_handlers(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def on_http_exception(error: HTTPException) -> Response:
         status = error.code or 500
-        if status == 413:
+        if status == 413 and (request.content_length or 0) <= app.config["MAX_CONTENT_LENGTH"]:
+            detail = "The form has more parts or longer text fields than allowed; send images as files."
+        elif status == 413:
             detail = f"The request is larger than the {app.config['MAX_CONTENT_LENGTH']:,} bytes allowed."
         elif status >= 500:
             detail = "The service failed; the cause is in its log."
