@@ -143,7 +143,10 @@ def test_a_body_is_read_up_to_the_limit_and_refused_beyond_it(client):
 
 
 def test_a_long_text_field_is_not_told_the_limit_of_files(client):
-    response = client.post("/predict", data={"image": "x" * 600_000}, content_type="multipart/form-data")
+    field = 'Content-Disposition: form-data; name="image"\r\n\r\n' + "x" * 600_000
+    response = client.post(
+        "/predict", data=f"--b\r\n{field}\r\n--b--\r\n", content_type="multipart/form-data; boundary=b"
+    )
     assert_problem(response, 413, "longer text fields", "as files")
 
 
