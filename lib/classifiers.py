@@ -31,9 +31,11 @@ class RootNormalizer(TransformerMixin, BaseEstimator):
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, d), each row of Euclidean length 1 (or all 0)."""
-        rooted = np.sign(X) * np.sqrt(np.abs(X))
+        rooted = np.abs(X)
+        np.sqrt(rooted, out=rooted)
         length = np.linalg.norm(rooted, axis=1, keepdims=True)
-        return rooted / np.where(length > 0, length, 1)
+        rooted /= np.where(length > 0, length, 1)
+        return np.copysign(rooted, X, out=rooted)
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,21 @@ class Spec:
             random_state=seed,
         )
 
-    def preprocessing(self, seed: int) -> list[tuple[str, object]]:
-        """The unfitted steps before the classifier."""
+    def preprocessing(self, seed: int, *, in_place: bool = False) -> list[tuple[str, object]]:
+        """The unfitted steps before the classifier; `in_place` lets them overwrite their input, to save memory."""
         steps: list[tuple[str, object]] = [("root", RootNormalizer())] if self.root else []
-        steps.append(("scaler", StandardScaler()))
+        steps.append(("scaler", StandardScaler(copy=not in_place)))
         if self.n_components:
-            steps.append(("pca", PCA(self.n_components, random_state=seed)))
+            steps.append(("pca", PCA(self.n_components, copy=not in_place, random_state=seed)))
         return steps
 
-    def build(self, seed: int) -> Pipeline:
+    def preprocessing_only(self) -> "Spec":
+        """The spec without what concerns the classifier: equal for specs that can share their preprocessing."""
+        return Spec("", self.root, self.n_components)
+
+    def build(self, seed: int, *, in_place: bool = False) -> Pipeline:
         """The unfitted pipeline."""
-        return Pipeline([*self.preprocessing(seed), ("classifier", self.classifier(seed))])
+        return Pipeline([*self.preprocessing(seed, in_place=in_place), ("classifier", self.classifier(seed))])
 
     def to_json(self) -> dict:
         """Plain values, without those that mean nothing for the family."""

@@ -1,8 +1,12 @@
-"""Cross-validated search over classifiers, and the rule that selects one; on the training part only."""
+"""Cross-validated search over classifiers, and the rule that selects one; on the training part only.
+
+What folds and specs share is done once: the preprocessing of a fold, the widest PCA, whose first columns are the
+narrower ones. Memory holds the vectors and, a thread, one fold's copy of them.
+"""
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,9 +20,12 @@ from threadpoolctl import threadpool_limits
 from lib.classifiers import FAMILIES, Spec, logistic_space, mlp_space
 from lib.inference import n_cores
 from lib.metrics import PairedComparison, compare_paired, log_loss
+from lib.progress import Progress, quiet
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 PATIENCE = 3  # worse values in a row after which a regularisation path ends
+RACE_ERRORS = 2.0  # standard errors behind the leader at which a network is given up
+Scores = tuple[float, float]  # accuracy, log loss
 
 
 @dataclass
@@ -28,39 +35,46 @@ class Search:
     Parameters
     ----------
     table : DataFrame, one row a spec and fold
-        Columns spec (its index in `specs`), fold, accuracy, log_loss.
+        Columns spec (its index in `specs`), fold, accuracy, log_loss. A spec that was given up has fewer folds.
     specs : list of Spec
         In the order they were tried.
-    proba : list of ndarray of shape (n, n_classes), float32
-        Out-of-fold probabilities of each spec; row i belongs to training image i.
+    best_proba : ndarray of shape (n, n_classes), float32
+        Out-of-fold probabilities of the best spec, fitted as it will be; row i belongs to training image i.
     """
 
     table: pd.DataFrame
     specs: list[Spec]
-    proba: list[np.ndarray]
+    best_proba: np.ndarray
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row a spec: mean and standard error over folds of the accuracy, and the mean log loss."""
-        grouped = self.table.groupby("spec")
-        scores = grouped["accuracy"].agg(accuracy="mean", standard_error="sem")
-        return scores.assign(log_loss=grouped["log_loss"].mean())
+        """One row a spec: mean and standard error over folds of the accuracy, the mean log loss, and the folds."""
+        return summarise(self.table)
 
     @property
     def best(self) -> int:
-        """Index of the spec with the highest mean accuracy; among equals the one with the smallest log loss."""
-        summary = self.summary.round({"accuracy": 12})  # a mean's last digits depend on the order of its folds
-        return int(summary.sort_values(["accuracy", "log_loss"], ascending=[False, True], kind="stable").index[0])
+        """Index of the spec with the highest mean accuracy over all folds; among equals the smallest log loss."""
+        return best_of(self.table)
 
     @property
     def best_spec(self) -> Spec:
         """The spec at `best`."""
         return self.specs[self.best]
 
-    @property
-    def best_proba(self) -> np.ndarray:
-        """Out-of-fold probabilities of the best spec, shape (n, n_classes)."""
-        return self.proba[self.best]
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores a fold -> one row a spec: accuracy (mean), standard_error, log_loss (mean), folds."""
+    grouped = table.groupby("spec")
+    scores = grouped["accuracy"].agg(accuracy="mean", standard_error="sem", folds="size")
+    return scores.assign(log_loss=grouped["log_loss"].mean())
+
+
+def best_of(table: pd.DataFrame) -> int:
+    """The spec with the highest mean accuracy among those that ran on every fold; then the smallest log loss."""
+    summary = summarise(table)
+    summary = summary[summary["folds"] == summary["folds"].max()]
+    summary = summary.round({"accuracy": 12})  # a mean's last digits depend on the order of its folds
+    return int(summary.sort_values(["accuracy", "log_loss"], ascending=[False, True], kind="stable").index[0])
 
 
 @dataclass(frozen=True)
@@ -72,14 +86,6 @@ class Selection:
     comparison: PairedComparison
 
 
-Progress = Callable[[Iterable, int, str], Iterable]
-
-
-def _quiet(items: Iterable, total: int, description: str) -> Iterable:
-    """Progress that shows nothing."""
-    return items
-
-
 def search_logistic(
     vectors: np.ndarray,
     labels: np.ndarray,
@@ -87,11 +93,12 @@ def search_logistic(
     *,
     seed: int,
     paths: list[list[Spec]] | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> Search:
-    """Cross-validate regularisation paths: preprocessing once a fold, C ascending from where the last one ended.
+    """Cross-validate regularisation paths: C ascending, each fit from where the last one ended.
 
-    A path ends early once its mean log loss has risen PATIENCE times in a row: beyond that it only overfits more.
+    A fold's path ends once its log loss has risen PATIENCE times in a row: beyond that it only overfits more. What
+    not every fold has reached is left out.
 
     Parameters
     ----------
@@ -100,7 +107,7 @@ def search_logistic(
     folds : sequence of (train indices, validation indices)
     seed : int
     paths : list of list of Spec, optional
-        `logistic_space` by default.
+        One preprocessing each; `logistic_space` by default.
     progress : callable
 
     Returns
@@ -109,11 +116,24 @@ def search_logistic(
     """
     smallest = min(len(train) for train, _ in folds)
     paths = logistic_space(smallest, vectors.shape[1]) if paths is None else paths
-    results: list[tuple[Spec, list[np.ndarray]]] = []
-    with fold_threads() as parallel:
-        for path in progress(paths, len(paths), "logistic regression, paths"):
-            results.extend(_walk_path(parallel, path, vectors, labels, folds, seed))
-    return _collect(results, labels, folds)
+    by_root = {root: [path for path in paths if path[0].root == root] for root in (False, True)}
+    jobs = [(fold, group) for fold in folds for group in by_root.values() if group]
+    with fold_threads(return_as="generator") as parallel:
+        done = parallel(delayed(_walk_paths)(group, vectors, labels, *fold, seed) for fold, group in jobs)
+        walked = (path for group in done for path in group)
+        ordered = [path for _, group in jobs for path in group]
+        scores: dict[int, list[list[Scores]]] = {index: [] for index in range(len(paths))}
+        index_of = {id(path): index for index, path in enumerate(paths)}
+        total = len(paths) * len(folds)
+        for path, result in zip(ordered, progress(walked, total, "logistic regression, paths"), strict=True):
+            scores[index_of[id(path)]].append(result)
+    specs, rows = [], []
+    for index, path in enumerate(paths):
+        for step in range(min(map(len, scores[index]))):  # what every fold has reached
+            rows += [(len(specs), fold, *result[step]) for fold, result in enumerate(scores[index])]
+            specs.append(path[step])
+    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
+    return Search(table, specs, cross_validate(specs[best_of(table)], vectors, labels, folds, seed=seed))
 
 
 def search_mlp(
@@ -123,78 +143,158 @@ def search_mlp(
     *,
     seed: int,
     specs: list[Spec] | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> Search:
-    """Cross-validate MLP sizes, penalties and preprocessing; parameters as in `search_logistic`."""
+    """Race MLP sizes, penalties and preprocessing through the folds.
+
+    After each fold a network is given up that is RACE_ERRORS standard errors of the paired difference behind the
+    leader, on the images judged so far (racing: Maron and Moore 1994, here with paired errors). Parameters as in
+    `search_logistic`.
+    """
     smallest = min(len(train) for train, _ in folds)
     specs = mlp_space(smallest, vectors.shape[1]) if specs is None else specs
-    results = []
+    rows: list[tuple] = []
     with fold_threads() as parallel:
-        for spec in progress(specs, len(specs), "multi-layer perceptron, networks"):
-            jobs = (delayed(fit_predict)(spec.build(seed), vectors, labels, *fold) for fold in folds)
-            results.append((spec, parallel(jobs)))
-    return _collect(results, labels, folds)
+        race = _race(parallel, specs, vectors, labels, folds, seed, rows)
+        kept = list(progress(race, len(specs) * len(folds), "multi-layer perceptron, networks"))
+    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"]).sort_values(
+        ["spec", "fold"], ignore_index=True
+    )
+    best = best_of(table)
+    parts = [proba for spec, proba in kept if spec == best]
+    return Search(table, specs, _joined(parts, labels, folds))
 
 
 @contextlib.contextmanager
-def fold_threads() -> Iterator[Parallel]:
-    """A thread pool for folds: one BLAS thread each, and epoch budgets that end without a warning."""
+def fold_threads(return_as: str = "list") -> Iterator[Parallel]:
+    """A thread pool for folds: one BLAS thread each, and epoch budgets that end without a warning.
+
+    `return_as` is joblib's: a "list" when all is done, or a "generator" of results in order as they come.
+    """
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        yield Parallel(n_jobs=n_cores(), backend="threading")
+        yield Parallel(n_jobs=n_cores(), backend="threading", return_as=return_as)
 
 
-def _walk_path(
-    parallel: Parallel, path: list[Spec], vectors: np.ndarray, labels: np.ndarray, folds: Folds, seed: int
-) -> Iterator[tuple[Spec, list[np.ndarray]]]:
-    """Yield (spec, out-of-fold probabilities a fold) along ascending C."""
-    prepared = parallel(delayed(_prepare)(path[0], vectors, *fold, seed) for fold in folds)
-    models = [path[0].classifier(seed).set_params(warm_start=True) for _ in folds]
-    losses: list[float] = []
-    for spec in path:
-        jobs = (
-            delayed(_refit_predict)(model, spec.C, data, labels[train])
-            for model, data, (train, _) in zip(models, prepared, folds, strict=True)
+def cross_validate(spec: Spec, vectors: np.ndarray, labels: np.ndarray, folds: Folds, *, seed: int) -> np.ndarray:
+    """Out-of-fold probabilities of one spec, shape (n, n_classes), float32."""
+    with fold_threads() as parallel:
+        parts = parallel(
+            delayed(fit_predict)(spec.build(seed, in_place=True), vectors, labels, *fold) for fold in folds
         )
-        probas = parallel(jobs)
-        yield spec, probas
-        losses.append(float(np.mean([log_loss(labels[val], p) for p, (_, val) in zip(probas, folds, strict=True)])))
-        recent = losses[-PATIENCE - 1 :]
+    return _joined(parts, labels, folds)
+
+
+def _joined(parts: Sequence[np.ndarray], labels: np.ndarray, folds: Folds) -> np.ndarray:
+    """Probabilities a fold -> one matrix in the order of the training images."""
+    proba = np.empty((len(labels), parts[0].shape[1]), dtype=np.float32)
+    for (_, val), part in zip(folds, parts, strict=True):
+        proba[val] = part
+    return proba
+
+
+def _walk_paths(
+    paths: list[list[Spec]], vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, seed: int
+) -> list[list[Scores]]:
+    """Scores along paths of one fold that differ in their PCA width only; the widest PCA serves all."""
+    scaled = _prepare(Spec("", paths[0][0].root), vectors, train, val, seed)
+    widths = [path[0].n_components or 0 for path in paths]
+    results: dict[int, list[Scores]] = {}
+    for index in np.argsort([width > 0 for width in widths], kind="stable"):  # all directions first: then they can go
+        width = widths[index]
+        if width and scaled[0].shape[1] != max(widths):
+            pca = paths[int(np.argmax(widths))][0].preprocessing(seed, in_place=True)[-1][1]
+            scaled = pca.fit_transform(scaled[0]), pca.transform(scaled[1])
+        data = tuple(np.ascontiguousarray(side[:, :width]) for side in scaled) if width else scaled
+        results[int(index)] = _walk(paths[index], data, labels[train], labels[val], seed)
+    return [results[index] for index in range(len(paths))]
+
+
+def _walk(
+    path: list[Spec], data: tuple[np.ndarray, ...], labels: np.ndarray, val_labels: np.ndarray, seed: int
+) -> list[Scores]:
+    """Scores of one fold along ascending C, until the log loss keeps rising."""
+    model = path[0].classifier(seed).set_params(warm_start=True)
+    scores: list[Scores] = []
+    for spec in path:
+        proba = model.set_params(C=spec.C).fit(data[0], labels).predict_proba(data[1])
+        scores.append(_scores(proba, val_labels))
+        recent = [loss for _, loss in scores[-PATIENCE - 1 :]]
         if len(recent) > PATIENCE and all(after > before for before, after in pairwise(recent)):
-            return
+            break
+    return scores
+
+
+def _scores(proba: np.ndarray, labels: np.ndarray) -> Scores:
+    """Accuracy and log loss of probabilities."""
+    return float((proba.argmax(1) == labels).mean()), log_loss(labels, proba)
+
+
+def _race(
+    parallel: Parallel,
+    specs: list[Spec],
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    folds: Folds,
+    seed: int,
+    rows: list[tuple],
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (spec, its probabilities of a fold), and for one given up (spec, nothing) in place of each fold left.
+
+    Fills `rows` with (spec, fold, accuracy, log loss).
+    """
+    alive = list(range(len(specs)))
+    predicted: dict[int, list[np.ndarray]] = {index: [] for index in alive}
+    for fold, (train, val) in enumerate(folds):
+        kinds = list(dict.fromkeys(specs[index].preprocessing_only() for index in alive))
+        prepared = parallel(delayed(_prepare)(kind, vectors, train, val, seed) for kind in kinds)
+        data = dict(zip(kinds, prepared, strict=True))
+        jobs = (
+            delayed(_fit_prepared)(specs[i], data[specs[i].preprocessing_only()], labels[train], seed) for i in alive
+        )
+        for index, proba in zip(alive, parallel(jobs), strict=True):
+            rows.append((index, fold, *_scores(proba, labels[val])))
+            predicted[index].append(proba.argmax(1))
+            yield index, proba
+        judged = labels[np.concatenate([val for _, val in folds[: fold + 1]])]
+        beaten = _beaten({index: np.concatenate(predicted[index]) for index in alive}, judged)
+        if fold + 1 < len(folds):
+            alive = [index for index in alive if index not in beaten]
+            yield from ((index, np.empty(0)) for index in sorted(beaten) for _ in folds[fold + 1 :])
+
+
+def _beaten(predicted: dict[int, np.ndarray], labels: np.ndarray) -> set[int]:
+    """Those whose predictions are clearly less often right than the leader's on the same images."""
+    leader = max(predicted, key=lambda index: (predicted[index] == labels).sum())
+    found = set()
+    for index, guess in predicted.items():
+        pair = compare_paired(labels, guess, predicted[leader])
+        if pair.difference.value < -RACE_ERRORS * pair.standard_error:
+            found.add(index)
+    return found
 
 
 def _prepare(
     spec: Spec, vectors: np.ndarray, train: np.ndarray, val: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A fold's two sides after the preprocessing that was fitted on its training side."""
-    steps = make_pipeline(*(step for _, step in spec.preprocessing(seed)))
+    steps = make_pipeline(*(step for _, step in spec.preprocessing(seed, in_place=True)))
     return steps.fit_transform(vectors[train]), steps.transform(vectors[val])
 
 
-def _refit_predict(model: object, C: float, data: tuple[np.ndarray, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Refit a warm model at another C; probabilities of the validation side, shape (n_val, n_classes)."""
-    return model.set_params(C=C).fit(data[0], labels).predict_proba(data[1])
+def _fit_prepared(spec: Spec, data: tuple[np.ndarray, np.ndarray], labels: np.ndarray, seed: int) -> np.ndarray:
+    """Fit the classifier alone on prepared data; probabilities of the validation side, shape (n_val, n_classes)."""
+    return spec.classifier(seed).fit(data[0], labels).predict_proba(data[1])
 
 
 def fit_predict(
     model: object, vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
 ) -> np.ndarray:
-    """Fit on a fold's training side; probabilities of its validation side, shape (n_val, n_classes)."""
+    """Fit on a fold's training side; probabilities of its validation side, shape (n_val, n_classes).
+
+    Both sides are copies of rows of `vectors`, so the model may work in place.
+    """
     return model.fit(vectors[train], labels[train]).predict_proba(vectors[val])
-
-
-def _collect(results: list[tuple[Spec, list[np.ndarray]]], labels: np.ndarray, folds: Folds) -> Search:
-    """Per-fold probabilities -> scores and out-of-fold matrices."""
-    rows, probas = [], []
-    for index, (_, parts) in enumerate(results):
-        proba = np.empty((len(labels), parts[0].shape[1]), dtype=np.float32)
-        for fold, ((_, val), part) in enumerate(zip(folds, parts, strict=True)):
-            proba[val] = part
-            rows.append((index, fold, float((part.argmax(1) == labels[val]).mean()), log_loss(labels[val], part)))
-        probas.append(proba)
-    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
-    return Search(table, [spec for spec, _ in results], probas)
 
 
 def select(logistic: Search, mlp: Search, labels: np.ndarray) -> Selection:
@@ -222,7 +322,7 @@ def path_table(search: Search) -> pd.DataFrame:
 
 
 def grid_table(search: Search) -> pd.DataFrame:
-    """Scores of the MLP's grid: columns network, alpha, accuracy, standard_error."""
+    """Scores of the MLP's grid: columns network, alpha, accuracy, standard_error, folds."""
     table = search.summary.reset_index(drop=True)
     table["network"] = [str(spec).rsplit(";", 1)[0] + ")" for spec in search.specs]
     return table.assign(alpha=[spec.alpha for spec in search.specs])

@@ -112,7 +112,9 @@ def learning_curve(
         sizes = {max(len(first), round(fraction * smallest)) for fraction in fractions}
         subsets += [(fold, order[:size], val) for size in sorted(sizes) if size > (spec.n_components or 1)]
     with fold_threads() as parallel:
-        probas = parallel(delayed(fit_predict)(spec.build(seed), vectors, labels, sub, val) for _, sub, val in subsets)
+        probas = parallel(
+            delayed(fit_predict)(spec.build(seed, in_place=True), vectors, labels, sub, val) for _, sub, val in subsets
+        )
     rows = [
         (len(sub), fold, float((proba.argmax(1) == labels[val]).mean()))
         for (fold, sub, val), proba in zip(subsets, probas, strict=True)

@@ -25,7 +25,7 @@ def folds_of(labels):
 
 
 def search_of(accuracies, losses=None, specs=None, proba=None):
-    """A hand-made search: a list of fold accuracies a spec."""
+    """A hand-made search: a list of fold accuracies a spec, and the out-of-fold probabilities of the best."""
     losses = losses or [0.5] * len(accuracies)
     rows = [
         (spec, fold, accuracy, losses[spec])
@@ -33,4 +33,4 @@ def search_of(accuracies, losses=None, specs=None, proba=None):
         for fold, accuracy in enumerate(scores)
     ]
     table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
-    return Search(table, specs or [LINEAR] * len(accuracies), proba or [np.eye(2)] * len(accuracies))
+    return Search(table, specs or [LINEAR] * len(accuracies), np.eye(2) if proba is None else proba)

@@ -11,6 +11,7 @@ from lib.storage import PROJECT_ROOT
 FLOORS = {
     "errors": 0,
     "environment": 0,
+    "progress": 0,
     "storage": 1,
     "metrics": 1,
     "plots": 1,

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 from lib import metrics, plots
 from lib.plots.style import LARGEST_SIDE, matrix_size, plain
@@ -56,6 +57,7 @@ def codes_of(classes, n=60):
 
 
 CURVE = pd.DataFrame({"C": [0.1, 1.0], "alpha": [0.1, 1.0], "accuracy": [0.7, 0.8], "standard_error": [0.01, 0.02]})
+CURVE["folds"] = 5
 FOLDS = pd.DataFrame({"logistic regression": [0.7, 0.8], "MLP": [0.75, 0.7]})
 SIZES = pd.DataFrame({"n_train": [10, 10, 20, 20], "fold": [0, 1, 0, 1], "accuracy": [0.5, 0.6, 0.7, 0.7]})
 RIGHT = np.arange(1234) % 4 > 0
@@ -238,3 +240,20 @@ def test_curves_have_a_line_a_group():
     for ax in (plots.plot_validation_curve(both), plots.plot_mlp_grid(both)):
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second"]
         assert ax.get_xscale() == "log"
+
+
+def test_a_network_that_was_given_up_is_a_cross_without_an_error_bar():
+    grid = pd.DataFrame(
+        {
+            "network": ["a", "a"],
+            "alpha": [0.1, 1.0],
+            "accuracy": [0.8, 0.5],
+            "standard_error": [0.01, np.nan],
+            "folds": [5, 1],
+        }
+    )
+    ax = plots.plot_mlp_grid(grid)
+    (crosses,) = [collection for collection in ax.collections if isinstance(collection, PathCollection)]
+    np.testing.assert_allclose(crosses.get_offsets(), [[1.0, 0.5]])
+    assert ax.lines[0].get_xdata().tolist() == [0.1]
+    plt.close(ax.figure)

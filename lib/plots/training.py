@@ -32,15 +32,18 @@ def plot_mlp_grid(grid: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     Parameters
     ----------
     grid : DataFrame
-        Columns network, alpha, accuracy, standard_error.
+        Columns network, alpha, accuracy, standard_error, folds; those given up after fewer folds get a cross.
     """
     ax = new_axes(ax, 8.0, 4.0)
     for color, (name, line) in zip(COLORS, grid.groupby("network", sort=False), strict=False):
+        done = line["folds"] == grid["folds"].max()
+        kept, given_up = line[done], line[~done]
         ax.errorbar(
-            line["alpha"], line["accuracy"], line["standard_error"], marker="o", capsize=2, label=name, color=color
+            kept["alpha"], kept["accuracy"], kept["standard_error"], marker="o", capsize=2, label=name, color=color
         )
+        ax.scatter(given_up["alpha"], given_up["accuracy"], marker="x", s=30, color=color)
     ax.set(xscale="log", xlabel="alpha (L2 penalty)", ylabel="out-of-fold accuracy")
-    ax.set_title("Multi-layer perceptron by size and penalty (bar: one standard error)")
+    ax.set_title("Multi-layer perceptron by size and penalty (bar: one standard error; cross: given up)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
