@@ -5,6 +5,7 @@ import difflib
 import io
 import json
 import math
+import re
 import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,12 +19,21 @@ WANTED = {"str": "text in quotes", "int": "a whole number", "float": "a finite n
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell: `name: type = default  # meaning`."""
+    """One line of a parameters cell: `name: type = default  # meaning`.
+
+    A meaning that begins with "one of a, b, c:" lists the values a text may have.
+    """
 
     name: str
     type: str
     default: str | int | float | bool
     meaning: str
+
+    @property
+    def choices(self) -> list[str]:
+        """The values allowed; empty where any value of the type is."""
+        match = re.match(r"one of ([\w, ]+):", self.meaning)
+        return [choice.strip() for choice in match[1].split(",")] if match else []
 
 
 def read_notebook(path: Path) -> dict:
@@ -91,15 +101,26 @@ def _parameter(node: ast.stmt, meaning: str) -> Parameter | None:
 
 
 def parse_value(parameter: Parameter, value: object) -> str | int | float | bool:
-    """A value from the command line (str) or a YAML file, as the parameter's type.
+    """A value from the command line (str) or a YAML file, as the parameter's type and one of its choices if it has any.
 
     "007" stays text for a str; a number, date or nothing at all is no text, for YAML has already read 007 as 7.
 
     Raises
     ------
     ParameterError
-        If it is not of that type.
+        If it is not of that type, or none of the choices.
     """
+    parsed = _converted(parameter, value)
+    if parameter.choices and parsed not in parameter.choices:
+        raise ParameterError(
+            f"Parameter {parameter.name} must be one of {', '.join(parameter.choices)} "
+            f"(default {parameter.default!r}), not {value!r}."
+        )
+    return parsed
+
+
+def _converted(parameter: Parameter, value: object) -> str | int | float | bool:
+    """`parse_value` without regard to choices."""
     kind = TYPES[parameter.type]
     try:
         if kind is bool:

@@ -154,3 +154,18 @@ def test_a_name_of_a_stage_that_does_not_run_says_whose_it_is():
 def test_the_nearest_name_may_be_one_of_a_stage_that_does_not_run():
     with pytest.raises(ParameterError, match="did you mean 'n_folds'"):
         check_names(["n_fold"], {"embedding": STAGES["embedding"]}, STAGES)
+
+
+CHOICE = Parameter("precision", "str", "fp32", "one of auto, fp32, int8: the numbers the network counts in")
+
+
+def test_a_meaning_may_list_the_values_allowed():
+    assert CHOICE.choices == ["auto", "fp32", "int8"]
+    assert parse_value(CHOICE, "int8") == "int8"
+    assert Parameter("seed", "int", 0, "one of many seeds").choices == []
+
+
+@pytest.mark.parametrize("value", ["int4", "", "INT8"])
+def test_a_value_that_is_none_of_the_choices_is_refused_with_them(value):
+    with pytest.raises(ParameterError, match=r"precision must be one of auto, fp32, int8 \(default 'fp32'\), not"):
+        parse_value(CHOICE, value)
