@@ -1,4 +1,4 @@
-"""Whether this interpreter has what requirements.txt asks for. Run as a script, before anything is installed."""
+"""Whether this interpreter has what a requirements file asks for. Run as a script, before anything is installed."""
 
 import importlib.metadata
 import importlib.util
@@ -38,7 +38,7 @@ def lacking(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    problems = lacking(ROOT / "requirements.txt")
+    problems = lacking(ROOT / (sys.argv[1] if len(sys.argv) > 1 else "requirements.txt"))
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         print("; ".join(problems[:3]) + more)

@@ -1,11 +1,12 @@
 # Sourced by run_pipeline.sh and run_tests.sh: sets $root and $python, and makes .venv the first time.
-# The active conda or virtual environment is used where it has what requirements.txt asks for.
+# The active conda or virtual environment is used where it has what $requirements (requirements.txt) asks for.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python=""
+requirements="${requirements:-requirements.txt}"
 
 active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
 if [ -n "$active" ] && [ -x "$active/bin/python" ] && [ "$active" != "$root/.venv" ]; then
-    if reason="$("$active/bin/python" "$root/lib/environment.py" 2>&1)"; then
+    if reason="$("$active/bin/python" "$root/lib/environment.py" "$requirements" 2>&1)"; then
         python="$active/bin/python"
     else
         echo "The active environment is not used ($reason); taking .venv instead." >&2
@@ -14,7 +15,7 @@ fi
 
 if [ -z "$python" ]; then
     python="$root/.venv/bin/python"
-    if ! reason="$("$python" "$root/lib/environment.py" 2>&1)"; then
+    if ! reason="$("$python" "$root/lib/environment.py" "$requirements" 2>&1)"; then
         # A venv module without ensurepip leaves a Python without pip behind: that is no environment either.
         if ! "$python" -m pip --version >/dev/null 2>&1; then
             base=""
@@ -36,7 +37,7 @@ if [ -z "$python" ]; then
         else
             echo "Updating .venv: $reason." >&2
         fi
-        if ! (cd "$root" && "$python" -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt >&2); then
+        if ! (cd "$root" && "$python" -m pip install --disable-pip-version-check --progress-bar off -r "$requirements" >&2); then
             echo "The packages could not be installed; see pip's message above and run this again." >&2
             exit 2
         fi

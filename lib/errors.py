@@ -37,6 +37,10 @@ class ArtifactError(ProjectError):
     """A stored artifact is missing, damaged or does not fit."""
 
 
+class DiskFullError(ProjectError):
+    """There is no room to write; what was written before is whole."""
+
+
 class LockedError(ProjectError):
     """Another run works on the same task."""
 

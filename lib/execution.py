@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from lib.errors import StageError
-from lib.storage import sweep_temporary
+from lib.storage import full_disk_told, sweep_temporary
 
 CELL_TIMEOUT = 12 * 3600  # seconds; papermill's own default is none
 
@@ -39,6 +39,8 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Note
     ------
     StageError
         If a cell raises, the kernel dies, or a cell takes longer than CELL_TIMEOUT.
+    DiskFullError
+        If the executed notebook could not be written.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -47,7 +49,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Note
     sweep_temporary(target.parent)
     partial = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     try:
-        with _numbered_cells():
+        with full_disk_told(target.parent), _numbered_cells():
             papermill.execute_notebook(
                 source,
                 partial,

@@ -14,11 +14,17 @@ from lib.storage import display_path, read_json, sha256_file, sha256_json
 
 MODEL_FILE = "backbone.onnx"
 CARD_FILE = "backbone.json"
+PROBE_COSINE = 0.999  # least cosine between an int8 network's vector of noise here and where it was made
 
 
 def n_cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def probe(n: int, crop: int) -> np.ndarray:
+    """Seeded noise images of shape (n, 3, crop, crop), float32, to compare two runtimes with."""
+    return np.random.default_rng(0).standard_normal((n, 3, crop, crop)).astype(np.float32)
 
 
 class Encoder(Protocol):
@@ -28,9 +34,13 @@ class Encoder(Protocol):
     fingerprint: str
     dim: int
     preprocessing: Preprocessing
+    uses_gpu: bool
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
+
+    def for_worker(self, n_threads: int) -> "Encoder":
+        """The same encoder with nothing opened yet, to be sent to another process; there it has n_threads."""
 
 
 @dataclass
@@ -40,7 +50,7 @@ class OnnxEncoder:
     Parameters
     ----------
     folder : Path
-        Holds backbone.onnx and backbone.json, written by `lib.backbones.export`.
+        Holds backbone.onnx and backbone.json, written by `lib.backbones.exporting` or `lib.backbones.quantizing`.
     n_threads : int
         Threads of one forward pass; 0 takes every core.
     """
@@ -48,6 +58,7 @@ class OnnxEncoder:
     folder: Path
     n_threads: int = 0
     card: dict = field(init=False, repr=False)
+    uses_gpu = False
 
     def __post_init__(self):
         self.card = read_json(self.folder / CARD_FILE)
@@ -63,7 +74,7 @@ class OnnxEncoder:
         Raises
         ------
         ArtifactError
-            If the file is missing or not the one that was exported.
+            If the file is missing, not the one that was exported, or computed otherwise by this machine.
         """
         import onnxruntime
 
@@ -76,11 +87,29 @@ class OnnxEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.n_threads or n_cores()
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if "probe" in self.card:
+            self._compare_probe(session)
+        return session
+
+    def _compare_probe(self, session: Any) -> None:
+        """Refuse an int8 network that this machine computes otherwise: without VNNI its sums overflow."""
+        expected = np.array(self.card["probe"], dtype=np.float32)
+        (vector,) = session.run(["vector"], {"pixels": probe(1, self.preprocessing.crop)})[0]
+        cosine = float(vector @ expected / (np.linalg.norm(vector) * np.linalg.norm(expected)))
+        if not cosine >= PROBE_COSINE:
+            raise ArtifactError(
+                f"This processor computes the int8 network {self.fingerprint} otherwise than the one that made it "
+                f"(cosine {cosine:.4f}); train with -p precision fp32 to serve from here."
+            )
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
         return self.session.run(["vector"], {"pixels": pixels})[0]
+
+    def for_worker(self, n_threads: int) -> "OnnxEncoder":
+        """This encoder without its session, for another process."""
+        return OnnxEncoder(self.folder, n_threads)
 
     def feature_map(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim, rows, columns) float32, whose mean over the grid is the vector.
@@ -102,6 +131,7 @@ class RawPixels:
     """The baseline that knows nothing: the image squeezed to side x side pixels, values 0 to 1, as its own vector."""
 
     side: int = 32
+    uses_gpu = False
 
     def __post_init__(self):
         self.name = f"raw pixels {self.side} x {self.side}"
@@ -112,3 +142,7 @@ class RawPixels:
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, side, side) float32 -> (n, dim) float32."""
         return pixels.reshape(len(pixels), self.dim)
+
+    def for_worker(self, n_threads: int) -> "RawPixels":
+        """Itself: there is nothing to open."""
+        return self

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lib import reports
-from lib.errors import LockedError, ParameterError, ProjectError, StageError
+from lib.errors import DiskFullError, LockedError, ParameterError, ProjectError, StageError
 from lib.execution import run_notebook
 from lib.parameters import check_names, parse_value
 from lib.provenance import provenance, utc_now
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LockedError as error:
         print(error, file=sys.stderr)
         return LOCKED
-    except StageError as error:
+    except (StageError, DiskFullError) as error:
         print(f"Failed: {error}", file=sys.stderr)
         return FAILED
     except ProjectError as error:

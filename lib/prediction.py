@@ -41,7 +41,7 @@ class Predictor:
     version : registry.Version
         Verified.
     encoder : Encoder
-        The backbone that the version was trained on.
+        The exported backbone that the version's vectors agree with: the one its card names.
     """
 
     version: registry.Version
@@ -53,17 +53,15 @@ class Predictor:
         self.card = self.version.card
         self.classes: list[str] = self.card["classes"]
         self.model = self.version.load()
-        if self.encoder.fingerprint != self.card["backbone"]["fingerprint"]:
+        if self.encoder.fingerprint != self.version.export:
             raise ArtifactError(
-                f"Version {self.version.name} was trained on {self.card['backbone']['fingerprint']}, "
-                f"not on {self.encoder.fingerprint}."
+                f"Version {self.version.name} was trained on {self.version.export}, not on {self.encoder.fingerprint}."
             )
 
     @classmethod
     def from_version(cls, version: registry.Version, *, n_threads: int = 0) -> "Predictor":
         """Load a version and the exported backbone that its card names; raises ArtifactError."""
-        folder = artifacts_dir() / "backbones" / version.card["backbone"]["fingerprint"]
-        return cls(version, OnnxEncoder(folder, n_threads))
+        return cls(version, OnnxEncoder(artifacts_dir() / "backbones" / version.export, n_threads))
 
     def proba(self, vectors: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of embedded images: (n, dim) float32 -> (n, n_classes) float64."""

@@ -81,6 +81,12 @@ class Version:
         return read_json(self.folder / CARD_FILE)
 
     @property
+    def export(self) -> str:
+        """Name of the exported backbone that serves this version; cards of 0.1 name its fingerprint only."""
+        backbone = self.card["backbone"]
+        return backbone.get("export", backbone["fingerprint"])
+
+    @property
     def metrics(self) -> dict:
         """{"selection": ...}, and "test" once it has been evaluated."""
         return read_json(self.folder / METRICS_FILE)

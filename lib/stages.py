@@ -8,7 +8,7 @@ from typing import Any
 
 from lib import registry
 from lib.backbones import RESNET50, RESNET50_FILE, torch_cache
-from lib.embeddings import cached_hashes
+from lib.embeddings import cache_dir, cached_hashes
 from lib.errors import ArtifactError, ParameterError
 from lib.inference import MODEL_FILE
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
@@ -97,7 +97,7 @@ def _embedding_inputs(task: str, values: Values) -> dict:
 def _embedding_news(task: str, values: Values) -> str:
     fingerprint = read_json(task_dir(task) / DATASET_FILE)["backbone"]["fingerprint"]
     wanted = set(read_table(task_dir(task) / MANIFEST_FILE)["sha256"])
-    if not wanted <= cached_hashes(artifacts_dir() / "embeddings" / fingerprint):
+    if not wanted <= cached_hashes(cache_dir(fingerprint)):
         return "cached vectors are missing or damaged"
     appeared = values["backbone"] == "auto" and (torch_cache() / RESNET50_FILE).is_file()
     used = read_json(task_dir(task) / DATASET_FILE)["backbone"]["name"] if appeared else RESNET50
@@ -119,12 +119,9 @@ def _embedding_outputs(task: str, values: Values) -> list[Path]:
     files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE)]
     if not files[-1].exists():
         return files
-    fingerprint = read_json(files[-1])["backbone"]["fingerprint"]
-    return [
-        *files,
-        artifacts_dir() / "backbones" / fingerprint / MODEL_FILE,
-        artifacts_dir() / "embeddings" / fingerprint,
-    ]
+    backbone = read_json(files[-1])["backbone"]
+    export = artifacts_dir() / "backbones" / backbone["export"] / MODEL_FILE
+    return [*files, export, cache_dir(backbone["fingerprint"])]
 
 
 def _training_outputs(task: str, values: Values) -> list[Path]:

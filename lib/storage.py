@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.errors import ArtifactError, LockedError, ParameterError
+from lib.errors import ArtifactError, DiskFullError, LockedError, ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,8 +96,40 @@ def fsync_dir(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Turn the operating system's "no space left" into one sentence; other errors pass.
+
+    Raises
+    ------
+    DiskFullError
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"The disk that holds {display_path(folder)} is full; free some space and run again: what was written so "
+            "far is whole and will be used."
+        ) from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success it replaces `path` durably, on failure it is removed."""
+    """Yield a temporary path in the same folder; on success it replaces `path` durably, on failure it is removed.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room; `path` is what it was.
+    """
+    with full_disk_told(path.parent), _replaced(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """`atomic_path` but for its errors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".tmp-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -115,7 +148,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it becomes `path`, complete and durable, or is dropped if
-    another process was first; on failure it is removed."""
+    another process was first; on failure it is removed. Raises DiskFullError as `atomic_path` does."""
+    with full_disk_told(path.parent), _new_folder(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """`atomic_dir` but for its errors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=path.parent))
     try:

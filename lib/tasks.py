@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.datasets import Dataset
 from lib.embeddings import load_vectors
-from lib.inference import OnnxEncoder
+from lib.precision import Decision
 from lib.splits import SPLITS
 from lib.storage import read_json, read_table, task_dir, write_json, write_table
 
@@ -43,11 +43,23 @@ class TaskEmbeddings:
     facts: dict
 
 
-def save_task(
-    task: str, dataset: Dataset, encoder: OnnxEncoder, *, data_dir: str, reason: str, seed: int
-) -> list[Path]:
-    """Write manifest.parquet, rejected.csv and dataset.json of a task; the paths of all three."""
-    folder = task_dir(task)
+def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str, reason: str, seed: int) -> list[Path]:
+    """Write manifest.parquet, rejected.csv and dataset.json of a task; the paths of all three.
+
+    Parameters
+    ----------
+    task : str
+    dataset : Dataset
+    decision : Decision
+        The encoder that embedded the images, and why it is this one.
+    data_dir : str
+        As the user gave it.
+    reason : str
+        Why this backbone.
+    seed : int
+        Drew the split.
+    """
+    folder, encoder = task_dir(task), decision.encoder
     counts = dataset.manifest["split"].value_counts()
     facts = {
         "task": task,
@@ -62,6 +74,11 @@ def save_task(
             "name": encoder.name,
             "reason": reason,
             "fingerprint": encoder.fingerprint,
+            "export": encoder.folder.name,
+            "precision": decision.precision,
+            "runtime": decision.runtime,
+            "precision_reason": decision.reason,
+            "int8_check": vars(decision.check) if decision.check else None,
             "dim": encoder.dim,
             "weights_sha256": encoder.card["weights_sha256"],
             "onnx_sha256": encoder.card["sha256"],

@@ -1,11 +1,28 @@
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.datasets
+from PIL import Image
 
-from lib.backbones import LITE0, RESNET50, RESNET50_FILE, Choice, choice, choose, exporting, load_backbone, networks
+from lib.backbones import (
+    LITE0,
+    RESNET50,
+    RESNET50_FILE,
+    Choice,
+    choice,
+    choose,
+    cosines,
+    exporting,
+    load_backbone,
+    networks,
+)
 from lib.errors import BackboneError
+from lib.images import decode
+from lib.inference import OnnxEncoder
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 # Golden features of EfficientNet-Lite0 in fp32: a wrong normalisation is nearly invisible behind a classifier.
@@ -30,6 +47,19 @@ def test_lite0_agrees_with_torch(lite0):
     assert preprocessing == lite0.preprocessing
     assert weights_hash == lite0.card["weights_sha256"]
     assert weights_hash.startswith("579344248a93e230")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_large_jpeg_decoded_at_a_quarter_gives_nearly_the_same_vector(lite0, name, mode):
+    photo = Image.open(PHOTOS / name).resize((4000, 3000), Image.Resampling.BICUBIC).convert(mode)
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=90)
+    recipe = lite0.preprocessing
+    assert decode(buffer.getvalue(), min_side=recipe.decode_side).size == (1000, 750)
+    quick = recipe.pixels(buffer.getvalue())
+    whole = recipe.normalise(recipe.view(decode(buffer.getvalue())))
+    assert cosines(*(lite0.encode(pixels[None]) for pixels in (quick, whole)))[0] >= 0.998
 
 
 def test_a_second_load_finds_the_export_without_torch(lite0, monkeypatch):
@@ -79,13 +109,37 @@ def test_resnet50_comes_through_torchvisions_own_loading_code(torch_cache, tmp_p
 def test_resnet50_preprocessing_is_torchvisions_v1_recipe():
     import torch
     import torchvision
-    from PIL import Image
 
     image = Image.open(PHOTOS / "flower.jpg").convert("RGB")
     expected = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.transforms()(image)
     ours = networks.RECIPES[RESNET50]
     difference = torch.from_numpy(ours.normalise(ours.view(image))) - expected
     assert difference.abs().max() < 0.02  # less than one grey level
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from lib.backbones import LITE0, Choice, choose, load_backbone
+from lib.errors import BackboneError
+from lib.inference import OnnxEncoder
+print(load_backbone(Choice(LITE0, ""), folder=Path(sys.argv[1]), apart=True).folder.name)
+try:
+    load_backbone(choose("resnet5o"), folder=Path(sys.argv[1]), apart=True)
+except BackboneError as error:
+    print(error)
+print("torch" in sys.modules)
+"""
+
+
+def test_exported_apart_it_is_the_same_and_torch_stays_outside(lite0, tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
+    name, error, imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert name == lite0.folder.name
+    assert "the nearest name is 'resnet50'" in error
+    assert imported == "False"
+    pixels = networks.probe(2, 224)
+    np.testing.assert_array_equal(OnnxEncoder(tmp_path / name).encode(pixels), lite0.encode(pixels))
 
 
 def test_weights_that_cannot_be_had_say_what_was_tried_and_what_to_do(tmp_path):

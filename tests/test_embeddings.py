@@ -4,13 +4,14 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from lib import embeddings
-from lib.embeddings import PART_SIZE, embed, load_vectors, read_cache
-from lib.errors import ArtifactError
+from lib.embeddings import PART_SIZE, cache_dir, cached_hashes, embed, load_vectors, vector_facts, write_part
+from lib.errors import ArtifactError, ParameterError
 from lib.inference import RawPixels
-from lib.storage import artifacts_dir, sha256_bytes
+from lib.progress import quiet
+from lib.storage import PROJECT_ROOT, artifacts_dir, sha256_bytes
 
 
 @dataclass
@@ -23,10 +24,6 @@ class CountingEncoder(RawPixels):
     def encode(self, pixels):
         self.encoded += len(pixels)
         return super().encode(pixels)
-
-
-def quiet(items, total, description):
-    return items
 
 
 @pytest.fixture
@@ -87,7 +84,8 @@ import os, signal, sys
 from pathlib import Path
 from lib.embeddings import embed
 sys.path.insert(0, {tests!r})
-from test_embeddings import CountingEncoder, quiet
+from test_embeddings import CountingEncoder
+from lib.progress import quiet
 class Killed(CountingEncoder):
     def encode(self, pixels):
         if self.encoded >= 272:
@@ -100,7 +98,7 @@ embed(root, {paths!r}, {hashes!r}, Killed(), progress=quiet)
 
 def test_killed_at_any_time_it_resumes_and_loses_at_most_one_part(images):
     root, paths, hashes = images
-    code = KILLED.format(tests=str(embeddings.Path(__file__).parent), root=str(root), paths=paths, hashes=hashes)
+    code = KILLED.format(tests=str(PROJECT_ROOT / "tests"), root=str(root), paths=paths, hashes=hashes)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     encoder = CountingEncoder()
@@ -111,7 +109,7 @@ def test_killed_at_any_time_it_resumes_and_loses_at_most_one_part(images):
 
 def test_a_damaged_part_is_computed_again(images):
     embed(*images, CountingEncoder(), progress=quiet)
-    part = next(embeddings.cache_dir(CountingEncoder()).glob("part-*.parquet"))
+    part = next(cache_dir(CountingEncoder().fingerprint).glob("part-*.parquet"))
     part.write_bytes(b"damaged")
     encoder = CountingEncoder()
     result = embed(*images, encoder, progress=quiet)
@@ -125,15 +123,6 @@ def test_progress_is_told_what_is_left_to_do(images):
     told = []
     embed(*images, CountingEncoder(), progress=lambda items, n, text: (told.append((n, text)), items)[1])
     assert told == [(290, "embedding with raw pixels 4 x 4")]
-
-
-def test_the_bar_shows_rate_and_time_left(capsys):
-    for _ in embeddings.progress_bar(range(3), 3, "embedding with x"):
-        pass
-    shown = capsys.readouterr().err
-    assert "embedding with x: 100%" in shown
-    assert "images/s" in shown
-    assert "00:00<00:00" in shown
 
 
 def test_real_vectors_survive_the_cache_bit_for_bit(lite0, tiny_folder):
@@ -150,9 +139,86 @@ def test_vectors_that_were_never_computed_are_an_artifact_error():
         load_vectors(["0" * 64], "nothing", 4)
 
 
-def test_reading_ignores_what_was_not_asked_for(images):
+def test_rows_come_in_the_order_asked_for_whatever_the_parts_hold(images):
     encoder = CountingEncoder()
-    embed(*images, encoder, progress=quiet)
-    wanted = set(images[2][:2])
-    assert set(read_cache(embeddings.cache_dir(encoder), encoder.dim, wanted)) == wanted
-    assert embeddings.cache_dir(encoder).is_relative_to(artifacts_dir())
+    everything = embed(*images, encoder, progress=quiet)
+    hashes = images[2]
+    asked = [hashes[299], hashes[3], hashes[299], hashes[0]]
+    np.testing.assert_array_equal(
+        load_vectors(asked, encoder.fingerprint, encoder.dim), everything.vectors[[299, 3, 299, 0]]
+    )
+    assert cache_dir(encoder.fingerprint).is_relative_to(artifacts_dir())
+
+
+def test_a_part_is_stored_plain_so_that_it_is_read_without_unpacking(images):
+    embed(*images, CountingEncoder(), progress=quiet)
+    part = next(cache_dir(CountingEncoder().fingerprint).glob("part-*.parquet"))
+    column = pq.ParquetFile(part).metadata.row_group(0).column(1)
+    assert column.compression == "UNCOMPRESSED"
+    assert set(column.encodings) == {"PLAIN", "RLE"}  # RLE: the levels of the list, not its values
+
+
+def test_a_bit_flipped_in_the_vectors_is_noticed_and_the_part_removed():
+    vectors = {f"{i:064d}": np.full(50, i, dtype=np.float32) for i in range(20)}
+    write_part(cache_dir("x"), vectors)
+    part = next(cache_dir("x").glob("part-*.parquet"))
+    data = bytearray(part.read_bytes())
+    where = data.index(np.float32(13).tobytes() * 50)
+    data[where] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(ArtifactError, match="was damaged and has been removed"):
+        load_vectors(list(vectors), "x", 50)
+    assert cached_hashes(cache_dir("x")) == set()
+
+
+def test_facts_of_vectors_are_those_of_the_whole_matrix():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(600, 5)).astype(np.float32)
+    matrix[:, 2] = 7
+    hashes = [f"{i:064d}" for i in range(600)]
+    for start in (0, 256, 512):
+        write_part(cache_dir("x"), dict(zip(hashes[start : start + 256], matrix[start : start + 256], strict=False)))
+    facts = vector_facts([*hashes[::-1], hashes[0]], "x", 5)
+    np.testing.assert_allclose(facts.norms, np.linalg.norm([*matrix[::-1], matrix[0]], axis=1), rtol=1e-6)
+    assert facts.n_dead == 1
+    assert facts.all_finite
+    write_part(cache_dir("x"), {"f" * 64: np.array([1, np.nan, 7, 1, 1], dtype=np.float32)})
+    assert not vector_facts([*hashes, "f" * 64], "x", 5).all_finite
+
+
+def test_an_unknown_engine_names_the_choices(images):
+    with pytest.raises(ParameterError, match=r"no engine 'spark'; the engines are local, ray"):
+        embed(*images, CountingEncoder(), engine="spark", progress=quiet)
+
+
+FULL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_embeddings import CountingEncoder
+from lib.embeddings import embed
+from lib.errors import DiskFullError
+from lib.progress import quiet
+try:
+    embed(Path({root!r}), {paths!r}, {hashes!r}, CountingEncoder(), folder=Path("/mnt/cache"), progress=quiet)
+except DiskFullError as error:
+    print(error)
+filler = Path("/mnt/filler")
+filler.unlink()
+encoder = CountingEncoder()
+result = embed(Path({root!r}), {paths!r}, {hashes!r}, encoder, folder=Path("/mnt/cache"), progress=quiet)
+print(result.n_cached, encoder.encoded, len(result.vectors), len(list(Path("/mnt/cache").glob(".tmp-*"))))
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_the_parts_written_before_are_used(images):
+    root, paths, hashes = images
+    code = FULL.format(tests=str(PROJECT_ROOT / "tests"), root=str(root), paths=paths, hashes=hashes)
+    # A part of 256 vectors takes 68 kB: it has room, the 11 kB of the next have not until the filler is gone.
+    disk = f"mount -t tmpfs -o size=144k none /mnt && head -c 64k /dev/zero > /mnt/filler && exec {sys.executable} -"
+    result = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "bash", "-c", disk], input=code, capture_output=True, text=True
+    )
+    said, again = result.stdout.splitlines()
+    assert said.startswith("The disk that holds /mnt/cache is full; free some space and run again")
+    assert again == "256 44 300 0", result.stderr

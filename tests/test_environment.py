@@ -69,9 +69,10 @@ def test_another_lib_or_none_is_noticed(requirements, monkeypatch, tmp_path, spe
 
 
 def test_the_project_s_own_requirements_are_pinned_and_met():
-    pins = environment.pins(environment.ROOT / "requirements.txt")
-    assert {"numpy", "flask", "torch", "pytest"} <= set(pins)
-    assert environment.lacking(environment.ROOT / "requirements.txt") == []
+    pins = environment.pins(environment.ROOT / "requirements-ray.txt")
+    assert {"numpy", "flask", "torch", "pytest", "ray"} <= set(pins)
+    assert environment.lacking(environment.ROOT / "requirements-ray.txt") == []
+    assert "ray" not in environment.pins(environment.ROOT / "requirements.txt")
 
 
 def test_as_a_script_it_needs_nothing_installed_and_names_three_at_most(tmp_path):
@@ -87,3 +88,6 @@ def test_as_a_script_it_needs_nothing_installed_and_names_three_at_most(tmp_path
     assert (result.returncode, result.stderr) == (1, "")
     assert result.stdout.count("is missing") == 3
     assert result.stdout.strip().endswith("and 3 more")  # two packages, and lib itself
+    (tmp_path / "other.txt").write_text("another-missing-package==1.0")
+    result = subprocess.run([sys.executable, "-I", "-S", str(script), "other.txt"], capture_output=True, text=True)
+    assert result.stdout.startswith("another-missing-package is missing")

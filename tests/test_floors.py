@@ -31,16 +31,17 @@ FLOORS = {
     "embeddings": 4,
     "registry": 4,
     "search": 4,
+    "precision": 5,
     "training": 5,
-    "tasks": 5,
     "prediction": 5,
+    "tasks": 6,
     "cards": 6,
-    "evaluation": 6,
-    "stages": 6,
     "execution": 6,
-    "web": 7,
-    "reports": 7,
-    "pipeline": 8,
+    "evaluation": 7,
+    "stages": 7,
+    "web": 8,
+    "reports": 8,
+    "pipeline": 9,
 }
 LIB = PROJECT_ROOT / "lib"
 

@@ -128,3 +128,18 @@ def test_the_notebooks_run_top_to_bottom_as_committed(shared_environment, tmp_pa
     deployment = json.loads((tmp_path / "artifacts/sample/deployment.json").read_text())
     metrics = json.loads((tmp_path / f"artifacts/sample/models/{deployment['champion']}/metrics.json").read_text())
     assert metrics["test"]["accuracy"]["value"] >= 0.83
+
+
+@each_notebook
+def test_torch_is_not_imported_where_nothing_is_computed(path, tiny_task, tiny_folder, tmp_path):
+    """Every vector is cached and the backbone exported: then no stage pays for torch."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    parameters = {"task": tiny_task, "data_dir": str(tiny_folder), "backbone": "efficientnet_lite0"}
+    known = read_parameters(path)
+    given = "\n".join(f"{name} = {value!r}" for name, value in parameters.items() if name in known)
+    cells = [cell_source(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    # Without the last cell nothing is written, and the shared run stays what it is.
+    script = "\n".join([cells[0], given, *cells[1:-1], "import sys", "sys.exit('torch' in sys.modules)"])
+    (tmp_path / "cells.py").write_text(script, encoding="utf-8")
+    result = subprocess.run([sys.executable, str(tmp_path / "cells.py")], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]

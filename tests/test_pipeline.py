@@ -29,7 +29,7 @@ def test_one_command_leads_from_a_folder_to_reports_and_a_champion(tiny_run, tin
     assert version.card["classes"] == ["Ankle boot", "Bag", "Trouser"]
     assert re.search(r"^Result: .* is right on [\d.]+ % .* of \d+ test images", tiny_run.stdout, re.MULTILINE)
     assert "images/s" in tiny_run.stderr
-    assert "[4/8] Embedding" in tiny_run.stderr
+    assert "[5/9] Embedding" in tiny_run.stderr
 
 
 def test_every_refused_file_is_listed(tiny_task):
@@ -73,6 +73,9 @@ def test_a_stage_can_run_alone_and_keeps_the_task(tiny_task, run_pipeline):
         (["-p", "sede", "3"], "did you mean 'seed'"),
         (["-p", "seed", "abc"], "seed must be a whole number (int, default 0), not 'abc'"),
         (["-p", "test_fraction", "much"], "test_fraction must be a finite number"),
+        (["-p", "precision", "int4"], "precision must be one of auto, fp32, int8, fp16 (default 'fp32'), not 'int4'"),
+        (["-p", "runtime", "tensorrt"], "runtime must be one of auto, onnxruntime, torch"),
+        (["-p", "engine", "spark"], "engine must be one of local, ray"),
         (["-p", "data_dir", "/does/not/exist"], "does not exist"),
         (["trainin"], "no stage 'trainin'"),
         (["training", "-p", "data_dir", "x"], "belongs to embedding"),
@@ -88,6 +91,28 @@ def test_bad_usage_is_one_sentence_and_exit_2_before_a_kernel_starts(run_pipelin
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "artifacts").exists()
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=10m none /mnt
+export ARTIFACTS_DIR=/mnt/artifacts REPORTS_DIR=/mnt/reports
+{python} -m lib.pipeline embedding -p data_dir {data} -p backbone efficientnet_lite0 2>&1 | tr '\\r' '\\n'
+echo "exit ${{PIPESTATUS[0]}}"
+"""
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence(tiny_folder, shared_environment):
+    # The exported network alone takes 13 MB.
+    script = FULL_DISK.format(python=sys.executable, data=tiny_folder)
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script]
+    result = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=shared_environment, capture_output=True, text=True, timeout=300
+    )
+    *_, said, status = result.stdout.splitlines()
+    assert status == "exit 1", result.stdout
+    assert said.startswith("Failed: ")
+    assert "is full; free some space and run again" in said
+    assert "Traceback" not in result.stdout
 
 
 def test_parameters_come_from_yaml_and_the_command_line_wins(tmp_path):

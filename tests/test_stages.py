@@ -31,7 +31,7 @@ def done(values, tmp_path):
     for path in (*STAGE.outputs("t", {}), STAGE.report("t")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    facts = {"backbone": {"name": "efficientnet_lite0", "fingerprint": "f"}}
+    facts = {"backbone": {"name": "efficientnet_lite0", "fingerprint": "f", "export": "e"}}
     write_json(task_dir("t") / "dataset.json", facts)
     for folder in STAGE.outputs("t", {})[3:]:
         folder.mkdir(parents=True)

@@ -1,6 +1,22 @@
 """A name -> a frozen, ImageNet-trained network with its weights, preprocessing and fingerprint, exported to ONNX."""
 
+from lib.backbones.accelerated import TorchEncoder, gpu_device
 from lib.backbones.choice import LITE0, RESNET50, RESNET50_FILE, Choice, choose, torch_cache
 from lib.backbones.exporting import load_backbone
+from lib.backbones.quantizing import CALIBRATION_IMAGES, cosines, find_quantized, quantize
 
-__all__ = ["LITE0", "RESNET50", "RESNET50_FILE", "Choice", "choose", "load_backbone", "torch_cache"]
+__all__ = [
+    "CALIBRATION_IMAGES",
+    "LITE0",
+    "RESNET50",
+    "RESNET50_FILE",
+    "Choice",
+    "TorchEncoder",
+    "choose",
+    "cosines",
+    "find_quantized",
+    "gpu_device",
+    "load_backbone",
+    "quantize",
+    "torch_cache",
+]

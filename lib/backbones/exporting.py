@@ -3,16 +3,18 @@
 import contextlib
 import io
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lib.backbones.choice import Choice, known_weights_file
-from lib.backbones.networks import RECIPES, build, probe
+from lib.backbones.networks import RECIPES, build
 from lib.errors import BackboneError
 from lib.images import RECIPE_VERSION, Preprocessing
-from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder
+from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder, probe
 from lib.storage import artifacts_dir, atomic_dir, sha256_file, sha256_json, sweep_temporary, write_json
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ TOLERANCE = 1e-4  # largest difference between ONNX Runtime and torch, relative 
 EXPORT_VERSION = 1  # raise when the exported file changes for the same weights
 
 
-def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = None) -> OnnxEncoder:
+def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = None, apart: bool = False) -> OnnxEncoder:
     """The encoder of a chosen backbone; built with torch, checked and exported the first time.
 
     Parameters
@@ -33,6 +35,8 @@ def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = No
         A file with a state dict of this architecture instead of the ImageNet weights, or "".
     folder : Path, optional
         Where exports are kept; artifacts/backbones by default.
+    apart : bool
+        Build and export in a process of its own, which gives torch's gigabyte back when it ends.
 
     Returns
     -------
@@ -49,11 +53,19 @@ def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = No
         fingerprint = _fingerprint(choice.name, sha256_file(file), RECIPES[choice.name])
         if (folder / fingerprint / CARD_FILE).exists():
             return OnnxEncoder(folder / fingerprint)
-    network, preprocessing, weights_hash = build(choice.name, weights)
-    fingerprint = _fingerprint(choice.name, weights_hash, preprocessing)
+    if not apart:
+        return OnnxEncoder(_build_and_export(choice.name, weights, folder))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return OnnxEncoder(process.submit(_build_and_export, choice.name, weights, folder).result())
+
+
+def _build_and_export(name: str, weights: str, folder: Path) -> Path:
+    """The folder of an export, made now unless it is there."""
+    network, preprocessing, weights_hash = build(name, weights)
+    fingerprint = _fingerprint(name, weights_hash, preprocessing)
     if not (folder / fingerprint / CARD_FILE).exists():
-        export(network, preprocessing, folder / fingerprint, name=choice.name, weights_hash=weights_hash)
-    return OnnxEncoder(folder / fingerprint)
+        export(network, preprocessing, folder / fingerprint, name=name, weights_hash=weights_hash)
+    return folder / fingerprint
 
 
 def _fingerprint(name: str, weights_hash: str, preprocessing: Preprocessing) -> str:
@@ -98,6 +110,7 @@ def export(
             "fingerprint": folder.name,
             "dim": vector.shape[1],
             "has_map": len(names) == 2,
+            "precision": "fp32",
             "preprocessing": preprocessing.to_json(),
             "weights_sha256": weights_hash,
             "sha256": sha256_file(unchecked / MODEL_FILE),

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lib.backbones.choice import LITE0, RESNET50, is_reachable, known_weights_file, lite0_file, torch_cache
 from lib.errors import BackboneError, first_line
 from lib.images import Preprocessing
+from lib.inference import probe
 from lib.storage import display_path, project_path, sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
@@ -268,8 +267,3 @@ def _with_exact_map(extractor: "torch.nn.Module", crop: int, torch: Any) -> "tor
             return self.extractor(pixels)[0]
 
     return VectorOnly().eval()
-
-
-def probe(n: int, crop: int) -> np.ndarray:
-    """Seeded noise images of shape (n, 3, crop, crop), float32, to compare two runtimes with."""
-    return np.random.default_rng(0).standard_normal((n, 3, crop, crop)).astype(np.float32)

@@ -113,7 +113,7 @@ def _version(task: str, name: str, champion: str | None) -> dict[str, Any] | Non
     return {
         "name": name,
         "model": card["model"],
-        "backbone": card["backbone"]["name"],
+        "backbone": f"{card['backbone']['name']}, {card['backbone'].get('precision', 'fp32')}",
         "accuracy": _interval(test["accuracy"]) if test else "not evaluated",
         "macro_f1": _interval(test["macro_f1"]) if test else "",
         "n": test["n"] if test else "",
@@ -134,6 +134,7 @@ def _card(task: str, champion: str | None) -> list[tuple[str, str]]:
         ("model", card["model"]),
         ("why this one", card["selection"]),
         ("backbone", f"{backbone['name']}: {backbone['reason']}"),
+        ("precision", backbone.get("precision_reason", "fp32")),
         ("classes", ", ".join(card["classes"])),
         ("trained on", f"{data['n']['train']:,} images; data SHA-256 {data['hash'][:12]}"),
         ("temperature", f"{card['temperature']:.3f} (fitted on out-of-fold predictions)"),

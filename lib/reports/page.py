@@ -106,6 +106,7 @@ def _data_facts(task: str) -> list[tuple[str, str]]:
                  f"{refused}, SHA-256 {dataset['data_hash'][:12]}"),
         ("backbone", f"{dataset['backbone']['name']} ({dataset['backbone']['reason']}); "
                      f"weights SHA-256 {dataset['backbone']['weights_sha256'][:12]}"),
+        ("precision", dataset["backbone"].get("precision_reason", "fp32")),
     ]  # fmt: skip
 
 

@@ -1,0 +1,152 @@
+"""Cached vectors: Parquet parts of (content hash, vector), shared by all tasks and read without a detour.
+
+Parts are named by the images they hold, so the same part written twice is one file. They are stored plain: vectors
+do not compress, and Arrow then hands NumPy the very bytes it has read.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lib.errors import ArtifactError
+from lib.storage import artifacts_dir, atomic_path, display_path, sha256_bytes
+
+PART_SIZE = 256  # images a part holds: what a kill can cost
+
+
+def cache_dir(fingerprint: str) -> Path:
+    """Folder of the cached vectors of an encoder's fingerprint, shared by all tasks."""
+    return artifacts_dir() / "embeddings" / fingerprint
+
+
+def write_part(folder: Path, vectors: dict[str, np.ndarray]) -> None:
+    """Write one part atomically, named by its content; nothing where there are no vectors.
+
+    Raises
+    ------
+    DiskFullError
+        The parts written before stay valid.
+    """
+    if not vectors:
+        return
+    stacked = np.stack(list(vectors.values())).astype(np.float32, copy=False)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(stacked.ravel()), stacked.shape[1])
+    name = sha256_bytes("".join(vectors).encode())[:16]
+    with atomic_path(folder / f"part-{name}.parquet") as temporary:
+        table = pa.table({"sha256": list(vectors), "vector": column})
+        pq.write_table(table, temporary, compression="none", use_dictionary=False, write_page_checksum=True)
+
+
+def cached_hashes(folder: Path) -> set[str]:
+    """Content hashes of the images whose vectors a cache holds; a part that cannot be read is removed."""
+    return {sha for _, hashes in _parts(folder) for sha in hashes.to_pylist()}
+
+
+def load_vectors(sha256: Sequence[str], fingerprint: str, dim: int, *, folder: Path | None = None) -> np.ndarray:
+    """Vectors of shape (n, dim), float32, of images that have been embedded; row i belongs to sha256[i].
+
+    The one copy that is made is from a part's pages into the rows.
+
+    Raises
+    ------
+    ArtifactError
+        If some are not in the cache.
+    """
+    vectors = np.empty((len(sha256), dim), dtype=np.float32)
+    places = _Places(sha256)
+    for rows, block in _blocks(folder or cache_dir(fingerprint), places.distinct, fingerprint):
+        vectors[places.first[rows]] = block
+    vectors[places.repeated] = vectors[places.first[places.codes[places.repeated]]]
+    return vectors
+
+
+class _Places:
+    """Where each distinct hash stands first in a list, and which places repeat an earlier one."""
+
+    def __init__(self, sha256: Sequence[str]):
+        encoded = pa.array(list(sha256), pa.string()).dictionary_encode()
+        self.distinct = encoded.dictionary
+        self.codes = encoded.indices.to_numpy()
+        self.first = np.unique(self.codes, return_index=True)[1]
+        self.repeated = np.flatnonzero(self.first[self.codes] != np.arange(len(self.codes)))
+
+
+@dataclass(frozen=True)
+class VectorFacts:
+    """What can be told of vectors in one pass: their Euclidean lengths, shape (n,), and the constant dimensions."""
+
+    norms: np.ndarray
+    n_dead: int
+    all_finite: bool
+
+
+def vector_facts(sha256: Sequence[str], fingerprint: str, dim: int) -> VectorFacts:
+    """Facts of the cached vectors of images, part by part: the memory does not grow with their number.
+
+    Raises
+    ------
+    ArtifactError
+        If some are not in the cache.
+    """
+    places = _Places(sha256)
+    norms = np.zeros(len(places.distinct), dtype=np.float32)
+    low, high = np.full(dim, np.inf, dtype=np.float32), np.full(dim, -np.inf, dtype=np.float32)
+    for rows, block in _blocks(cache_dir(fingerprint), places.distinct, fingerprint):
+        norms[rows] = np.linalg.norm(block, axis=1)
+        np.minimum(low, block.min(axis=0), out=low)
+        np.maximum(high, block.max(axis=0), out=high)
+    return VectorFacts(norms[places.codes], int((low == high).sum()), bool(np.isfinite(norms).all()))
+
+
+def _blocks(folder: Path, wanted: pa.Array, fingerprint: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(places in `wanted`, their vectors) part by part; all of `wanted` or an ArtifactError.
+
+    `wanted` are distinct hashes. A vector that two parts hold comes twice, with the same values.
+    """
+    parts = list(_parts(folder))
+    hashes = pa.chunked_array([column for _, column in parts] or [[]], pa.string())
+    place = pc.index_in(hashes, value_set=wanted).fill_null(-1).to_numpy()  # -1: not asked for
+    lacking = len(wanted) - len(np.unique(place[place >= 0]))
+    if lacking:
+        raise ArtifactError(
+            f"{display_path(folder)} lacks {lacking:,} of {len(wanted):,} vectors; run the embedding stage again."
+        )
+    start = 0
+    for file, column in parts:
+        rows = place[start : start + len(column)]
+        start += len(column)
+        if (rows >= 0).any():
+            block = _read_vectors(file)
+            yield rows[rows >= 0], block if (rows >= 0).all() else block[rows >= 0]
+
+
+def _parts(folder: Path) -> Iterator[tuple[Path, pa.ChunkedArray]]:
+    """Each readable part with its hashes; one that cannot be read is removed, for its images can be computed again."""
+    for file in sorted(folder.glob("part-*.parquet")):
+        try:
+            yield file, pq.read_table(file, columns=["sha256"], page_checksum_verification=True)["sha256"]
+        except (OSError, pa.ArrowException):
+            file.unlink(missing_ok=True)
+
+
+def _read_vectors(file: Path) -> np.ndarray:
+    """The vectors of a part, shape (n, dim), float32: a view of what Arrow has read.
+
+    Raises
+    ------
+    ArtifactError
+        If it is damaged; it is removed then.
+    """
+    try:
+        column = pq.read_table(file, columns=["vector"], page_checksum_verification=True)["vector"].chunk(0)
+    except (OSError, pa.ArrowException) as error:
+        file.unlink(missing_ok=True)
+        raise ArtifactError(
+            f"{display_path(file)} was damaged and has been removed; run the embedding stage again."
+        ) from error
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)
