@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from time import time_ns
 
 import pandas as pd
 
@@ -17,6 +19,9 @@ from lib.storage import display_path, sha256_bytes
 
 MANIFEST_COLUMNS = ["sha256", "path", "label", "split", "group", "unit", "format", "width", "height", "bytes"]
 REJECTED_COLUMNS = ["path", "label", "reason"]
+FILE_COLUMNS = ["path", "bytes", "mtime_ns", "sha256", "format", "width", "height"]
+CHUNK = 64  # files a thread checks before it is given others
+SETTLED_NS = 2_000_000_000  # a file changed so shortly before it was read may change again within one tick of its clock
 
 
 @dataclass
@@ -31,11 +36,14 @@ class Dataset:
         MANIFEST_COLUMNS; sorted by path; sizes in pixels as stored.
     rejected : DataFrame, one row a refused file
         REJECTED_COLUMNS.
+    files : DataFrame, one row a file that need not be read again while its size and time of change stay
+        FILE_COLUMNS.
     """
 
     root: Path
     manifest: pd.DataFrame
     rejected: pd.DataFrame
+    files: pd.DataFrame
 
     @property
     def classes(self) -> list[str]:
@@ -53,7 +61,7 @@ class Dataset:
         out = self.manifest["path"].isin(refused)
         rows = [(path, label, refused[path]) for path, label in self.manifest.loc[out, ["path", "label"]].to_numpy()]
         rejected = pd.concat([self.rejected, pd.DataFrame(rows, columns=REJECTED_COLUMNS)], ignore_index=True)
-        return Dataset(self.root, self.manifest[~out].reset_index(drop=True), rejected)
+        return replace(self, manifest=self.manifest[~out].reset_index(drop=True), rejected=rejected)
 
 
 def read_dataset(
@@ -63,6 +71,7 @@ def read_dataset(
     test_fraction: float,
     val_fraction: float,
     min_class_size: int,
+    known: pd.DataFrame | None = None,
     progress: Callable[[Iterable, int], Iterable] | None = None,
 ) -> Dataset:
     """Find, check and split the images of a data source.
@@ -77,6 +86,8 @@ def read_dataset(
     test_fraction, val_fraction : float in [0, 1)
     min_class_size : int
         Fewest images of a class.
+    known : DataFrame, optional
+        `Dataset.files` of an earlier reading: what has kept path, size and time of change is not read again.
     progress : callable, optional
         Wraps the iterable of looked-at files, with their number.
 
@@ -93,10 +104,13 @@ def read_dataset(
     source = locate(data_dir)
     root = root_of(source)
     candidates = find_candidates(source)
-    rows, refused = _look_at(root, candidates, progress or (lambda items, _: items))
-    manifest = pd.DataFrame(rows, columns=[name for name in MANIFEST_COLUMNS if name not in ("unit",)])
-    manifest = manifest.sort_values("path", ignore_index=True)
-    dataset = Dataset(root, manifest, pd.DataFrame(refused, columns=REJECTED_COLUMNS))
+    started = time_ns()
+    rows, refused = _look_at(root, candidates, _by_path(known), progress or (lambda items, _: items))
+    columns = [*(name for name in MANIFEST_COLUMNS if name != "unit"), "mtime_ns"]
+    found = pd.DataFrame(rows, columns=columns).sort_values("path", ignore_index=True)
+    files = found.loc[found["mtime_ns"] < started - SETTLED_NS, FILE_COLUMNS].reset_index(drop=True)
+    rejected = pd.DataFrame(refused, columns=REJECTED_COLUMNS)
+    dataset = Dataset(root, found.drop(columns="mtime_ns"), rejected, files)
     dataset = dataset.without(_leaks(dataset.manifest))
     check_classes(dataset, min_class_size)
     dataset = _split(dataset, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction)
@@ -149,12 +163,21 @@ def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
     return counts[[split for split in SPLITS if split in counts]]
 
 
-def _look_at(root: Path, candidates: list[Candidate], progress: Callable) -> tuple[list[tuple], list[tuple]]:
-    """Read and check every candidate: manifest rows and refused rows."""
+def _by_path(known: pd.DataFrame | None) -> dict[str, list]:
+    """Path -> (bytes, mtime_ns, sha256, format, width, height) of an earlier reading."""
+    rows = () if known is None else known[FILE_COLUMNS].itertuples(index=False, name=None)
+    return {path: facts for path, *facts in rows}
+
+
+def _look_at(
+    root: Path, candidates: list[Candidate], known: dict[str, list], progress: Callable
+) -> tuple[list[tuple], list[tuple]]:
+    """Read and check every candidate: manifest rows, with the time of change behind, and refused rows."""
     rows, refused = [], []
     seen: set[str] = set()
+    chunks = (candidates[start : start + CHUNK] for start in range(0, len(candidates), CHUNK))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(partial(_check, root), candidates)
+        results = chain.from_iterable(pool.map(partial(_check_all, root, known), chunks))
         for candidate, result in progress(zip(candidates, results, strict=True), len(candidates)):
             if isinstance(result, str):
                 refused.append((printable(candidate.path), printable(candidate.label), result))
@@ -166,8 +189,13 @@ def _look_at(root: Path, candidates: list[Candidate], progress: Callable) -> tup
     return rows, refused
 
 
-def _check(root: Path, candidate: Candidate) -> tuple | str:
-    """A candidate's manifest row without its unit, or the reason why it is refused."""
+def _check_all(root: Path, known: dict[str, list], candidates: list[Candidate]) -> list[tuple | str]:
+    """`_check` of some candidates."""
+    return [_check(root, known, candidate) for candidate in candidates]
+
+
+def _check(root: Path, known: dict[str, list], candidate: Candidate) -> tuple | str:
+    """A candidate's manifest row without its unit, and its time of change; or the reason why it is refused."""
     if candidate.reason:
         return candidate.reason
     path = root / candidate.path
@@ -176,7 +204,13 @@ def _check(root: Path, candidate: Candidate) -> tuple | str:
             return (
                 "not a file" if path.exists() else "a dangling link" if path.is_symlink() else "the file does not exist"
             )
-        size = path.stat().st_size
+        stat = path.stat()
+        size, mtime_ns = stat.st_size, stat.st_mtime_ns
+        place = (candidate.path, candidate.label, candidate.split, candidate.group)
+        earlier = known.get(candidate.path)
+        if earlier and earlier[:2] == [size, mtime_ns]:
+            sha256, *header = earlier[2:]
+            return (sha256, *place, *header, size, mtime_ns)
         if size > MAX_BYTES:
             return f"{size:,} bytes, more than the {MAX_BYTES:,} allowed"
         data = path.read_bytes()
@@ -185,8 +219,7 @@ def _check(root: Path, candidate: Candidate) -> tuple | str:
         return str(error)
     except (OSError, ValueError) as error:
         return f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    place = (candidate.path, candidate.label, candidate.split, candidate.group)
-    return (sha256_bytes(data), *place, info.format, info.width, info.height, size)
+    return (sha256_bytes(data), *place, info.format, info.width, info.height, size, mtime_ns)
 
 
 def printable(text: str) -> str:
@@ -219,4 +252,4 @@ def _split(dataset: Dataset, *, seed: int, test_fraction: float, val_fraction: f
         seed=seed, test_fraction=test_fraction, val_fraction=val_fraction,
     )  # fmt: skip
     table = table.assign(split=split, unit=units(table["sha256"], table["group"]))[MANIFEST_COLUMNS]
-    return Dataset(dataset.root, table, dataset.rejected)
+    return replace(dataset, manifest=table)

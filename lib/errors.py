@@ -41,6 +41,10 @@ class DiskFullError(ProjectError):
     """There is no room to write; what was written before is whole."""
 
 
+class EngineError(ProjectError):
+    """The machines that were to do the work did not."""
+
+
 class LockedError(ProjectError):
     """Another run works on the same task."""
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
+from lib.embeddings import embed
 from lib.errors import ArtifactError, DataError
 from lib.metrics import (
     Estimate,
@@ -96,6 +97,17 @@ def mistakes(predictions: pd.DataFrame) -> pd.DataFrame:
     return wrong.sort_values("probability", ascending=False, kind="stable")[PREDICTION_COLUMNS].reset_index(drop=True)
 
 
+def served_tolerance(card: dict) -> float:
+    """Largest difference allowed between a probability of a cached vector and one of the file's bytes as served.
+
+    Both come from the same exported network, unless the vectors were computed by torch, and perhaps in half precision.
+    """
+    backbone = card["backbone"]
+    if backbone.get("runtime", "onnxruntime") == "onnxruntime":
+        return 1e-5
+    return 1e-3 if backbone["precision"] == "fp32" else 5e-2
+
+
 @dataclass(frozen=True)
 class Gate:
     """Rules a version was held to before serving: a table of rule, value, passed."""
@@ -139,7 +151,8 @@ def promotion_gate(test: TaskEmbeddings, version: registry.Version, proba: np.nd
 def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray) -> tuple[str, bool]:
     """How the candidate fares against the model that serves, in words, and whether it is not clearly worse.
 
-    Only a champion of the same data, split, classes and vectors is compared: any other may know the test images.
+    Only a champion of the same data, split and classes is compared: any other may know the test images. It answers on
+    vectors of its own backbone, which are computed where they are not cached.
     """
     name = registry.deployment(test.facts["task"])["champion"]
     if name is None or name == version.name:
@@ -149,9 +162,12 @@ def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np
         card = champion.card
         if (card["data"]["hash"], card["classes"]) != (version.card["data"]["hash"], version.card["classes"]):
             return f"{name} was trained on other data or another split: not comparable", True
+        predictor = Predictor.from_version(champion)
+        vectors = test.vectors
         if card["backbone"]["fingerprint"] != version.card["backbone"]["fingerprint"]:
-            return f"{name} has another backbone: not comparable", True
-        theirs = Predictor.from_version(champion).proba(test.vectors).argmax(axis=1)
+            paths, hashes = test.manifest["path"], test.manifest["sha256"]
+            vectors = embed(test.root, paths, hashes, predictor.encoder).vectors
+        theirs = predictor.proba(vectors).argmax(axis=1)
     except ArtifactError as error:
         return f"the champion cannot be loaded: {error}", True
     gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference

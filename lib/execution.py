@@ -1,6 +1,5 @@
 """Run one notebook through papermill, streaming its progress, and tell the truth about how it ended."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from lib.errors import StageError
-from lib.storage import full_disk_told, sweep_temporary
+from lib.storage import full_disk_told, sweep_temporary, temporary_prefix
 
 CELL_TIMEOUT = 12 * 3600  # seconds; papermill's own default is none
 
@@ -47,7 +46,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Note
 
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep_temporary(target.parent)
-    partial = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    partial = target.with_name(f"{temporary_prefix()}{target.name}")
     try:
         with full_disk_told(target.parent), _numbered_cells():
             papermill.execute_notebook(

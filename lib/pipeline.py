@@ -245,7 +245,7 @@ def run_stage(plan: Plan, task: str, record: Record, folder: Path) -> None:
     try:
         run_notebook(stage.notebook, folder / stage.file, plan.values)
         status, message = "succeeded", ""
-    except StageError as error:
+    except (StageError, DiskFullError) as error:
         status, message = "failed", str(error)
         raise
     finally:

@@ -1,6 +1,5 @@
 """Which numbers the network counts in, and which runtime runs it; int8 only where it is as right as fp32."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,13 +12,14 @@ from lib import backbones
 from lib.classifiers import Spec
 from lib.datasets import Dataset
 from lib.embeddings import cache_dir, cached_hashes, embed
-from lib.errors import DataError, ImageError, ParameterError
+from lib.errors import ArtifactError, DataError, ImageError, ParameterError
 from lib.inference import CARD_FILE, Encoder, OnnxEncoder
 from lib.metrics import compare_paired
 from lib.progress import Progress, progress_bar
+from lib.provenance import processor
 from lib.search import cross_validate
 from lib.splits import folds
-from lib.storage import write_json
+from lib.storage import display_path, sha256_json, write_json
 
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
 RUNTIMES = ("auto", "onnxruntime", "torch")
@@ -101,6 +101,11 @@ class Decision:
     reason: str
     check: Check | None = None
 
+    @property
+    def tolerance(self) -> float:
+        """Largest difference, relative to the largest value, between two ways to the same vector."""
+        return 1e-4 if self.runtime == "onnxruntime" else backbones.AGREEMENT[self.precision]
+
 
 def choose_encoder(
     export: OnnxEncoder,
@@ -123,8 +128,8 @@ def choose_encoder(
     weights : str
         The weights file that the export was made with, or "".
     precision : {"auto", "fp32", "int8", "fp16"}
-        "auto" takes int8 where many images are left to compute, it is faster here and as right; else fp32. "fp16" is
-        for GPUs.
+        "auto" takes int8 where many images are left to compute (or its network is there already), it is faster here
+        and as right; else fp32. "fp16" is for GPUs.
     runtime : {"auto", "onnxruntime", "torch"}
         "auto" takes torch on a GPU, else ONNX Runtime.
     seed : int
@@ -146,10 +151,12 @@ def choose_encoder(
         return _by_torch(export, dataset, weights, device or "cpu", "fp16" if precision == "fp16" else "fp32")
     if precision == "fp32":
         return Decision(export, "fp32", "onnxruntime", "fp32 by ONNX Runtime on the CPU")
-    if precision == "auto" and (left := _n_left(export, dataset)) <= AUTO_IMAGES:
+    train = dataset.manifest[dataset.manifest["split"] == "train"].drop_duplicates("sha256")
+    twin = backbones.find_quantized(export, set(train["sha256"]))
+    if precision == "auto" and (left := _n_left(export, dataset)) <= (0 if twin else AUTO_IMAGES):
         reason = f"auto: fp32, for only {left:,} images are left to compute; int8 pays above {AUTO_IMAGES:,}"
         return Decision(export, "fp32", "onnxruntime", reason)
-    return _by_int8(export, dataset, seed=seed, asked=precision == "int8", progress=progress)
+    return _by_int8(export, twin, dataset.root, train, seed=seed, asked=precision == "int8", progress=progress)
 
 
 def _check_names(precision: str, runtime: str) -> None:
@@ -172,21 +179,30 @@ def _by_torch(export: OnnxEncoder, dataset: Dataset, weights: str, device: str, 
     encoder = backbones.TorchEncoder(export, weights, device, precision)
     reason = f"{precision} by torch on {device}"
     if _n_left(encoder, dataset):
-        images = _usable(dataset.root, list(dataset.manifest["path"].head(40)), encoder)[:32]
-        reason += (
-            f", whose vectors differ from those of the export that serves by {encoder.check(np.stack(images)):.1e}"
-        )
+        _, pixels = _usable(dataset.root, in_turn(dataset.manifest, 32), encoder)
+        reason += f", whose vectors differ from those of the export that serves by {encoder.check(pixels):.1e}"
     return Decision(encoder, precision, "torch", reason)
 
 
-def _by_int8(export: OnnxEncoder, dataset: Dataset, *, seed: int, asked: bool, progress: Progress) -> Decision:
+def _by_int8(
+    export: OnnxEncoder,
+    twin: OnnxEncoder | None,
+    root: Path,
+    train: pd.DataFrame,
+    *,
+    seed: int,
+    asked: bool,
+    progress: Progress,
+) -> Decision:
     """int8 if it passes its check, else fp32 and why."""
-    train = dataset.manifest[dataset.manifest["split"] == "train"].drop_duplicates("sha256")
-    twin = backbones.find_quantized(export, set(train["sha256"])) or _calibrated(export, dataset.root, train)
     try:
-        check = _stored_check(twin) or _compare(export, twin, dataset.root, train, seed=seed, progress=progress)
-    except DataError as error:
-        return Decision(export, "fp32", "onnxruntime", f"fp32, for int8 could not be held against it: {error}")
+        twin = twin or _calibrated(export, root, train)
+        check = _check(export, twin, root, train, seed=seed, progress=progress)
+        _ = twin.session  # refuses a processor that computes int8 otherwise
+    except (DataError, ArtifactError) as error:
+        if asked and isinstance(error, ArtifactError):
+            raise
+        return Decision(export, "fp32", "onnxruntime", f"fp32, for int8 cannot be held against it: {error}")
     if not check.passed:
         return Decision(export, "fp32", "onnxruntime", f"fp32 is kept. {check.verdict}.", check)
     if not asked and check.speedup < AUTO_SPEEDUP:
@@ -204,34 +220,48 @@ def in_turn(train: pd.DataFrame, n: int, *, ascending: bool = True) -> pd.DataFr
 
 def _calibrated(export: OnnxEncoder, root: Path, train: pd.DataFrame) -> OnnxEncoder:
     """A new int8 twin, calibrated on training images."""
-    chosen = in_turn(train, backbones.CALIBRATION_IMAGES)
-    images = _usable(root, list(chosen["path"]), export)
-    if not images:
-        raise DataError("Not one training image can be decoded, so int8 cannot be calibrated.")
-    return backbones.quantize(export, np.stack(images), list(chosen["sha256"]))
+    seen, pixels = _usable(root, in_turn(train, backbones.CALIBRATION_IMAGES), export)
+    return backbones.quantize(export, pixels, list(seen["sha256"]))
 
 
-def _usable(root: Path, paths: Sequence[str], encoder: Encoder) -> list[np.ndarray]:
-    """Preprocessed pixels, each (3, crop, crop) float32, of those files that can be decoded."""
-    found = []
-    for path in paths:
+def _usable(root: Path, rows: pd.DataFrame, encoder: Encoder) -> tuple[pd.DataFrame, np.ndarray]:
+    """Those rows of a manifest whose files can be decoded, and their pixels, (n, 3, crop, crop) float32.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    decoded = []
+    for path in rows["path"]:
         try:
-            found.append(encoder.preprocessing.pixels((root / path).read_bytes()))
+            decoded.append(encoder.preprocessing.pixels((root / path).read_bytes()))
         except (ImageError, OSError):
-            continue  # embedding names it among the failures
-    return found
+            decoded.append(None)  # embedding names it among the failures
+    found = [pixels is not None for pixels in decoded]
+    if not any(found):
+        raise DataError(f"Not one of {len(rows)} images in {display_path(root)} that were tried can be decoded.")
+    return rows[found], np.stack([pixels for pixels in decoded if pixels is not None])
 
 
-def _stored_check(twin: OnnxEncoder) -> Check | None:
-    """The comparison made when the twin was new."""
-    return Check(**twin.card["check"]) if "check" in twin.card else None
+def _check(
+    export: OnnxEncoder, twin: OnnxEncoder, root: Path, train: pd.DataFrame, *, seed: int, progress: Progress
+) -> Check:
+    """The comparison on these training images: the one on the twin's card if it was made on them here, or a new one."""
+    chosen = in_turn(train, max(CHECK_IMAGES, 5 * train["label"].nunique()), ascending=False)
+    rows = chosen[["sha256", "label", "unit"]].to_numpy().tolist()
+    key = sha256_json([rows, seed, CHECK_FOLDS, CHECK_SPEC.to_json(), processor()])
+    if twin.card.get("check_key") != key:
+        check = _compare(export, twin, root, chosen, seed=seed, progress=progress)
+        twin.card |= {"check": vars(check).copy(), "check_key": key}
+        write_json(twin.folder / CARD_FILE, twin.card)
+    return Check(**twin.card["check"])
 
 
 def _compare(
-    export: OnnxEncoder, twin: OnnxEncoder, root: Path, train: pd.DataFrame, *, seed: int, progress: Progress
+    export: OnnxEncoder, twin: OnnxEncoder, root: Path, chosen: pd.DataFrame, *, seed: int, progress: Progress
 ) -> Check:
-    """Embed training images both ways, cross-validate the same classifier on both, and keep the result on the card."""
-    chosen = in_turn(train, max(CHECK_IMAGES, 5 * train["label"].nunique()), ascending=False)
+    """Embed images both ways and cross-validate the same classifier on both."""
     both = [embed(root, chosen["path"], chosen["sha256"], encoder, progress=progress) for encoder in (export, twin)]
     chosen = chosen[chosen["sha256"].isin(both[0].sha256)]
     labels = np.unique(chosen["label"].astype(str), return_inverse=True)[1]
@@ -241,7 +271,7 @@ def _compare(
     )
     pair = compare_paired(labels, after, before)
     cosines = backbones.cosines(both[0].vectors, both[1].vectors)
-    check = Check(
+    return Check(
         n=len(labels),
         cosine_mean=float(cosines.mean()),
         cosine_min=float(cosines.min()),
@@ -251,16 +281,12 @@ def _compare(
         low=float(pair.difference.low),
         high=float(pair.difference.high),
         standard_error=float(pair.standard_error),
-        speedup=_speedup(export, twin, _usable(root, list(chosen["path"].head(32)), export)),
+        speedup=_speedup(export, twin, _usable(root, chosen.head(32), export)[1]),
     )
-    twin.card["check"] = vars(check).copy()
-    write_json(twin.folder / CARD_FILE, twin.card)
-    return check
 
 
-def _speedup(export: OnnxEncoder, twin: OnnxEncoder, images: list[np.ndarray], repeats: int = 3) -> float:
+def _speedup(export: OnnxEncoder, twin: OnnxEncoder, batch: np.ndarray, repeats: int = 3) -> float:
     """Median time of a batch in fp32 over that in int8, taken in turn."""
-    batch = np.stack(images)
     seconds: dict[str, list[float]] = {"fp32": [], "int8": []}
     for _ in range(repeats):
         for name, encoder in (("fp32", export), ("int8", twin)):

@@ -61,6 +61,11 @@ class Search:
         """The spec at `best`."""
         return self.specs[self.best]
 
+    @property
+    def best_accuracy(self) -> float:
+        """Its mean accuracy over all folds."""
+        return float(self.summary.loc[self.best, "accuracy"])
+
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Scores a fold -> one row a spec: accuracy (mean), standard_error, log_loss (mean), folds."""
@@ -156,13 +161,16 @@ def search_mlp(
     rows: list[tuple] = []
     with fold_threads() as parallel:
         race = _race(parallel, specs, vectors, labels, folds, seed, rows)
-        kept = list(progress(race, len(specs) * len(folds), "multi-layer perceptron, networks"))
+        kept: dict[int, list[np.ndarray]] = {index: [] for index in range(len(specs))}
+        for index, proba in progress(race, len(specs) * len(folds), "multi-layer perceptron, networks"):
+            if proba is None:
+                kept.pop(index, None)  # given up: its probabilities are not needed
+            else:
+                kept[index].append(proba)
     table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"]).sort_values(
         ["spec", "fold"], ignore_index=True
     )
-    best = best_of(table)
-    parts = [proba for spec, proba in kept if spec == best]
-    return Search(table, specs, _joined(parts, labels, folds))
+    return Search(table, specs, _joined(kept[best_of(table)], labels, folds))
 
 
 @contextlib.contextmanager
@@ -238,8 +246,8 @@ def _race(
     folds: Folds,
     seed: int,
     rows: list[tuple],
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (spec, its probabilities of a fold), and for one given up (spec, nothing) in place of each fold left.
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Yield (spec, its probabilities of a fold), and for one given up (spec, None) in place of each fold left.
 
     Fills `rows` with (spec, fold, accuracy, log loss).
     """
@@ -260,7 +268,7 @@ def _race(
         beaten = _beaten({index: np.concatenate(predicted[index]) for index in alive}, judged)
         if fold + 1 < len(folds):
             alive = [index for index in alive if index not in beaten]
-            yield from ((index, np.empty(0)) for index in sorted(beaten) for _ in folds[fold + 1 :])
+            yield from ((index, None) for index in sorted(beaten) for _ in folds[fold + 1 :])
 
 
 def _beaten(predicted: dict[int, np.ndarray], labels: np.ndarray) -> set[int]:

@@ -72,7 +72,7 @@ def listing_hash(data_dir: str) -> str:
         return sha256_bytes(data_dir.encode())
     source = locate(data_dir)
     if source.is_dir():
-        names = [path.as_posix() for path in _walk(source)]
+        names = ["/".join(parts) for parts in _walk(source)]
     else:
         names = [source.name, *(candidate.path for candidate in _from_csv(source))]
     lines = []
@@ -90,12 +90,13 @@ def root_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, relative to it, sorted; linked folders are followed, but never in a circle."""
+def _walk(root: Path) -> Iterator[tuple[str, ...]]:
+    """Parts of the path of every file below a folder, sorted; linked folders are followed, but never in a circle."""
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not _leads_back(root, Path(folder, name)))
+        above = Path(folder).relative_to(root).parts
         for name in sorted(files):
-            yield Path(folder, name).relative_to(root)
+            yield (*above, name)
 
 
 def _leads_back(root: Path, folder: Path) -> bool:
@@ -116,9 +117,8 @@ def _from_folders(root: Path) -> Iterator[Candidate]:
     split_above = "train" in {SPLIT_FOLDERS.get(name) for name in tops} and all(name in SPLIT_FOLDERS for name in tops)
     depth = 2 if split_above else 1
     filled = set()
-    for relative in _walk(root):
-        parts = relative.parts
-        candidate = Candidate(relative.as_posix())
+    for parts in _walk(root):
+        candidate = Candidate("/".join(parts))
         if len(parts) > depth and not any(map(_is_hidden, parts[:depth])):
             filled.add(parts[:depth])
             candidate.label = parts[depth - 1]

@@ -7,9 +7,11 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RESERVED_TASKS = ("embeddings", "backbones")
+HOST = re.sub(r"\W", "", platform.node()) or "host"
+ABANDONED = 7 * 24 * 3600  # seconds after which a temporary file of another machine is taken for left behind
 
 
 def project_path(path: str | Path) -> Path:
@@ -95,6 +99,11 @@ def fsync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
+def temporary_prefix() -> str:
+    """How the names of this process's temporary files and folders begin, on storage that machines may share."""
+    return f".tmp-{os.getpid()}-{HOST}-"
+
+
 @contextlib.contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
     """Turn the operating system's "no space left" into one sentence; other errors pass.
@@ -131,7 +140,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def _replaced(path: Path) -> Iterator[Path]:
     """`atomic_path` but for its errors."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".tmp-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=temporary_prefix(), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -157,7 +166,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 def _new_folder(path: Path) -> Iterator[Path]:
     """`atomic_dir` but for its errors."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -184,15 +193,28 @@ def is_running(pid: int) -> bool:
 
 
 def sweep_temporary(folder: Path) -> None:
-    """Remove what killed processes left behind: temporary files and folders whose process is gone."""
+    """Remove what killed processes left behind: temporary files and folders whose process is gone.
+
+    Those of other machines, of which only age can tell, after a week.
+    """
     for path in folder.glob(".tmp-*"):
-        pid = path.name.split("-")[1]
-        if pid.isdigit() and is_running(int(pid)):
+        if not _is_left_behind(path):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether nobody works on a temporary file any more."""
+    _, pid, host, *_ = [*path.name.split("-"), "", ""]
+    if host == HOST and pid.isdigit():
+        return not is_running(int(pid))
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED
+    except OSError:
+        return False  # its owner has just put it in place
 
 
 def write_bytes(path: Path, data: bytes) -> None:

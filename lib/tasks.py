@@ -9,11 +9,13 @@ import pandas as pd
 
 from lib.datasets import Dataset
 from lib.embeddings import load_vectors
+from lib.errors import ArtifactError
 from lib.precision import Decision
 from lib.splits import SPLITS
 from lib.storage import read_json, read_table, task_dir, write_json, write_table
 
 MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
+FILES_FILE = "files.parquet"  # what need not be read again; no stage's input, for times of change are in it
 
 
 @dataclass
@@ -44,7 +46,7 @@ class TaskEmbeddings:
 
 
 def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str, reason: str, seed: int) -> list[Path]:
-    """Write manifest.parquet, rejected.csv and dataset.json of a task; the paths of all three.
+    """Write manifest.parquet, rejected.csv, dataset.json and files.parquet of a task; their paths.
 
     Parameters
     ----------
@@ -84,11 +86,20 @@ def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str,
             "onnx_sha256": encoder.card["sha256"],
         },
     }
-    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE)]
+    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE, FILES_FILE)]
     write_table(files[0], dataset.manifest)
     write_table(files[1], dataset.rejected)
     write_json(files[2], facts)
+    write_table(files[3], dataset.files)
     return files
+
+
+def known_files(task: str) -> pd.DataFrame | None:
+    """What an earlier run of a task read of each file, for `read_dataset`; None where there is none to be read."""
+    try:
+        return read_table(task_dir(task) / FILES_FILE)
+    except ArtifactError:
+        return None
 
 
 def load_task(task: str, splits: Sequence[str]) -> TaskEmbeddings:

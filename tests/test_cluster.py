@@ -12,9 +12,9 @@ import pytest
 
 from lib.embeddings import cluster
 from lib.embeddings.cache import PART_SIZE
-from lib.errors import ParameterError
+from lib.errors import ArtifactError, ParameterError
 from lib.inference import RawPixels
-from lib.storage import PROJECT_ROOT
+from lib.storage import PROJECT_ROOT, sha256_bytes
 
 
 @dataclass
@@ -126,6 +126,55 @@ def test_a_cluster_without_a_gpu_says_so():
         cluster._actor_options([node(4)], uses_gpu=True)
 
 
+DEADLY = """
+import sys
+from pathlib import Path
+from lib.embeddings import embed
+from lib.errors import EngineError
+from lib.progress import quiet
+from lib.storage import sha256_bytes
+from test_cluster import Deadly
+root = Path(sys.argv[1])
+paths = [path.name for path in root.glob("*.png")]
+hashes = [sha256_bytes((root / path).read_bytes()) for path in paths]
+try:
+    embed(root, paths, hashes, Deadly(), engine="ray", folder=root / "cache", progress=quiet)
+except EngineError as error:
+    print(error)
+"""
+
+
+class Deadly(RawPixels):
+    """An encoder that kills every worker."""
+
+    def encode(self, pixels):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_part_that_kills_every_worker_ends_the_run_with_one_sentence(save_image, tmp_path):
+    save_image("images/a.png")
+    result = run_ray(DEADLY, str(tmp_path / "images"))
+    said = [
+        line for line in result.stdout.splitlines() if line.startswith("The Ray cluster gave up after 3 more tries (")
+    ]
+    assert len(said) == 1, result.stderr[-3000:]  # Ray prints lines of its own
+    assert said[0].endswith("use engine=local.")
+
+
+def test_a_node_that_does_not_see_the_images_is_told_from_a_broken_image(save_image, tmp_path):
+    save_image("whole.png")
+    sha = sha256_bytes((tmp_path / "whole.png").read_bytes())
+    cluster._check_images(tmp_path, {sha: "whole.png"}, [(sha, "the pixels cannot be decoded")])
+    cluster._check_images(tmp_path, {sha: "gone.png"}, [(sha, "cannot be read (No such file or directory)")])
+    with pytest.raises(ArtifactError, match=r"does not see the images in .* storage that all nodes share"):
+        cluster._check_images(tmp_path, {sha: "whole.png"}, [(sha, "cannot be read (No such file or directory)")])
+
+
+def test_vectors_written_elsewhere_are_noticed(tmp_path):
+    with pytest.raises(ArtifactError, match="wrote 1 vectors elsewhere than to"):
+        cluster._check_vectors(tmp_path, [("0" * 64, ""), ("1" * 64, "broken")])
+
+
 WITHOUT_RAY = """
 import sys
 sys.modules["ray"] = None
@@ -150,7 +199,7 @@ import os, sys
 os.environ["RAY_ADDRESS"] = "127.0.0.1:9"
 from pathlib import Path
 from lib.embeddings import embed
-from lib.errors import ParameterError
+from lib.errors import ArtifactError, ParameterError
 from lib.inference import RawPixels
 from lib.progress import quiet
 try:

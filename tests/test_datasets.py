@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -9,7 +10,7 @@ from lib import datasets, sources
 from lib.datasets import class_counts, empty_classes, read_dataset
 from lib.errors import DataError
 from lib.sources import listing_hash
-from lib.storage import sha256_file
+from lib.storage import sha256_bytes, sha256_file
 
 OPTIONS = {"seed": 0, "test_fraction": 0.2, "val_fraction": 0.2, "min_class_size": 2}
 
@@ -232,7 +233,12 @@ def test_two_folders_linked_to_each_other_are_walked_once_each_way(data, fill):
     fill("dog", 1)
     (data / "cat" / "friend").symlink_to(data / "dog")
     (data / "dog" / "friend").symlink_to(data / "cat")
-    assert sorted(map(str, sources._walk(data))) == ["cat/0.png", "cat/friend/0.png", "dog/0.png", "dog/friend/0.png"]
+    assert sorted(map("/".join, sources._walk(data))) == [
+        "cat/0.png",
+        "cat/friend/0.png",
+        "dog/0.png",
+        "dog/friend/0.png",
+    ]
 
 
 def test_classes_without_a_usable_image_are_said(data, fill):
@@ -516,6 +522,45 @@ def test_progress_sees_every_file(data, fill):
     read(data, progress=lambda items, total: (seen.append((item, total)) or item for item in items))
     assert len(seen) == 7
     assert {total for _, total in seen} == {7}
+
+
+@pytest.fixture
+def settled(data, fill):
+    """Six images, changed an hour ago, and what their first reading gave."""
+    fill("cat", 3)
+    fill("dog", 3)
+    for path in data.rglob("*.png"):
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    return read(data)
+
+
+def test_what_has_kept_size_and_time_is_not_read_again(settled, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "inspect", lambda _: pytest.fail("read again"))
+    again = read(data, known=settled.files)
+    pd.testing.assert_frame_equal(again.manifest, settled.manifest)
+    pd.testing.assert_frame_equal(again.files, settled.files)
+    data.rename(tmp_path / "renamed")
+    renamed = read(tmp_path / "renamed", known=settled.files)
+    pd.testing.assert_frame_equal(renamed.manifest, settled.manifest)
+
+
+@pytest.mark.parametrize("change", ["time", "size"])
+def test_what_has_changed_size_or_time_is_read_again(settled, data, change):
+    path = data / "cat" / "0.png"
+    before = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + b"\0" * 12 if change == "time" else content + b"\0")
+    if change == "size":
+        os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    row = read(data, known=settled.files).manifest.set_index("path").loc["cat/0.png"]
+    assert row["sha256"] == sha256_bytes(path.read_bytes())
+    assert row["bytes"] == path.stat().st_size
+
+
+def test_what_was_changed_just_before_it_was_read_is_read_again_next_time(settled, data):
+    os.utime(data / "cat" / "0.png")
+    assert "cat/0.png" not in set(read(data).files["path"])
+    assert len(read(data).files) == 5
 
 
 def test_the_sample_has_150_images_of_each_of_10_classes():

@@ -128,9 +128,10 @@ def test_progress_is_told_what_is_left_to_do(images):
 def test_real_vectors_survive_the_cache_bit_for_bit(lite0, tiny_folder):
     paths = sorted(str(p.relative_to(tiny_folder)) for p in (tiny_folder / "Bag").glob("*.png"))[:3]
     hashes = [sha256_bytes((tiny_folder / path).read_bytes()) for path in paths]
-    fresh = embed(tiny_folder, paths, hashes, lite0, progress=quiet)
+    embed(tiny_folder, paths, hashes, lite0, progress=quiet)
     cached = embed(tiny_folder, paths, hashes, lite0, progress=quiet)
-    np.testing.assert_array_equal(fresh.vectors, cached.vectors)
+    pixels = np.stack([lite0.preprocessing.pixels((tiny_folder / path).read_bytes()) for path in paths])
+    np.testing.assert_array_equal(cached.vectors, lite0.encode(pixels))
     assert (cached.n_cached, cached.n_computed) == (3, 0)
 
 
@@ -158,7 +159,7 @@ def test_a_part_is_stored_plain_so_that_it_is_read_without_unpacking(images):
     assert set(column.encodings) == {"PLAIN", "RLE"}  # RLE: the levels of the list, not its values
 
 
-def test_a_bit_flipped_in_the_vectors_is_noticed_and_the_part_removed():
+def test_a_bit_flipped_in_the_vectors_is_noticed_and_the_part_made_anew(images):
     vectors = {f"{i:064d}": np.full(50, i, dtype=np.float32) for i in range(20)}
     write_part(cache_dir("x"), vectors)
     part = next(cache_dir("x").glob("part-*.parquet"))
@@ -166,9 +167,25 @@ def test_a_bit_flipped_in_the_vectors_is_noticed_and_the_part_removed():
     where = data.index(np.float32(13).tobytes() * 50)
     data[where] ^= 1
     part.write_bytes(data)
-    with pytest.raises(ArtifactError, match="was damaged and has been removed"):
+    with pytest.raises(ArtifactError, match="is damaged; run the embedding stage again"):
         load_vectors(list(vectors), "x", 50)
-    assert cached_hashes(cache_dir("x")) == set()
+    assert cached_hashes(cache_dir("x")) == set(vectors)  # nothing is deleted by looking
+    embed(*images, CountingEncoder(), folder=cache_dir("x"), progress=quiet)
+    assert cached_hashes(cache_dir("x")) == set(images[2])
+
+
+def test_a_part_that_cannot_be_read_for_another_reason_stays(images, monkeypatch):
+    embed(*images, CountingEncoder(), progress=quiet)
+    folder = cache_dir(CountingEncoder().fingerprint)
+    before = sorted(folder.iterdir())
+
+    def too_many_files(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(pq, "read_table", too_many_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        embed(*images, CountingEncoder(), progress=quiet)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_facts_of_vectors_are_those_of_the_whole_matrix():

@@ -131,10 +131,8 @@ def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_wo
     assert "against v1" in gate.table["value"][1]
 
 
-@pytest.mark.parametrize(
-    "change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}, {"backbone": {"fingerprint": "g"}}]
-)
-def test_a_champion_of_other_classes_vectors_or_split_is_not_compared(monkeypatch, change):
+@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}])
+def test_a_champion_of_other_classes_or_split_is_not_compared(monkeypatch, change):
     labels = np.arange(100) % 2
     serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
     test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
@@ -142,6 +140,30 @@ def test_a_champion_of_other_classes_vectors_or_split_is_not_compared(monkeypatc
     gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
     assert "not comparable" in gate.table["value"][1]
     assert gate.passed
+
+
+def test_a_champion_on_another_backbone_answers_on_its_own_vectors(monkeypatch):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | {"backbone": {"fingerprint": "g"}}), labels)
+    encoder, own = object(), object()
+    predictor = SimpleNamespace(encoder=encoder, proba=lambda given: np.eye(2)[labels if given is own else 1 - labels])
+    monkeypatch.setattr(evaluation.Predictor, "from_version", lambda version: predictor)
+    asked = []
+
+    def embed(*arguments):
+        asked.append(arguments)
+        return SimpleNamespace(vectors=own)
+
+    monkeypatch.setattr(evaluation, "embed", embed)
+    manifest = pd.DataFrame({"path": ["x"], "sha256": ["y"]})
+    test = SimpleNamespace(
+        labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None, manifest=manifest, root="r"
+    )
+    version = SimpleNamespace(name="v2", card=CARD)
+    gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
+    assert gate.table["value"][1].startswith("-100.0 points")
+    assert not gate.passed
+    assert asked[0][3] is encoder
 
 
 def test_a_task_without_test_images_says_what_to_raise(monkeypatch):
@@ -188,3 +210,16 @@ def test_a_champion_that_cannot_be_compared_does_not_stop_the_gate(tmp_path, mon
     shown, passed = evaluation._against_champion(test, stand_in(tmp_path, "new", "same"), np.eye(2))
     assert said in shown
     assert passed
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tolerance"),
+    [
+        ({}, 1e-5),
+        ({"runtime": "onnxruntime", "precision": "int8"}, 1e-5),
+        ({"runtime": "torch", "precision": "fp32"}, 1e-3),
+        ({"runtime": "torch", "precision": "fp16"}, 5e-2),
+    ],
+)
+def test_what_serves_is_exactly_what_was_evaluated_unless_a_gpu_made_the_vectors(backbone, tolerance):
+    assert evaluation.served_tolerance({"backbone": backbone}) == tolerance

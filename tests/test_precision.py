@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from lib import backbones, precision
 from lib.backbones import LITE0, Choice, load_backbone
 from lib.datasets import read_dataset
 from lib.embeddings import cache_dir, cached_hashes, embed
-from lib.errors import BackboneError, ParameterError
+from lib.errors import ArtifactError, BackboneError, ParameterError
 from lib.precision import Check, choose_encoder
 from lib.progress import quiet
 from lib.storage import PROJECT_ROOT, read_json
@@ -91,9 +93,17 @@ def test_int8_is_calibrated_on_training_images_checked_and_found_again(own_lite0
     assert read_json(twin.folder / "backbone.json")["check"]["n"] == check.n
     assert cached_hashes(cache_dir(twin.fingerprint)) == train
 
+    compare = precision._compare
     monkeypatch.setattr(precision, "_compare", lambda *_, **__: pytest.fail("compared again"))
     again = choose_encoder(own_lite0, sample, precision="int8", progress=quiet)
     assert again == decision
+    compared = []
+    monkeypatch.setattr(precision, "_compare", lambda *a, **k: compared.append(1) or compare(*a, **k))
+    labels = sample.manifest["label"].replace({"Bag": "Boot", "Ankle boot": "Boot"})
+    relabelled = replace(sample, manifest=sample.manifest.assign(label=labels))
+    other = choose_encoder(own_lite0, relabelled, precision="int8", progress=quiet)
+    assert compared == [1]  # a verdict holds for the images and labels it was made on
+    assert other.check.low != check.low
     # The served session of the twin still gives the exact feature map.
     pixels = twin.preprocessing.pixels((sample.root / sample.manifest["path"].iloc[0]).read_bytes())[None]
     np.testing.assert_allclose(twin.feature_map(pixels).mean((2, 3)), twin.encode(pixels), atol=2e-2)
@@ -106,10 +116,13 @@ def test_int8_is_calibrated_on_training_images_checked_and_found_again(own_lite0
 
 def stored(own_lite0, sample, **changed):
     """An int8 twin with a comparison on its card that was made before."""
-    train = sample.manifest[sample.manifest["split"] == "train"]
-    twin = precision._calibrated(own_lite0, sample.root, train.head(40))
-    twin.card["check"] = GOOD | changed
-    precision.write_json(twin.folder / "backbone.json", twin.card)
+    train = sample.manifest[sample.manifest["split"] == "train"].drop_duplicates("sha256")
+    twin = backbones.find_quantized(own_lite0, set(train["sha256"]))
+    twin = twin or precision._calibrated(own_lite0, sample.root, train.head(40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "_compare", lambda *_, **__: Check(**GOOD | changed))
+        twin.card.pop("check_key", None)
+        precision._check(own_lite0, twin, sample.root, train, seed=0, progress=quiet)
 
 
 def test_int8_that_loses_too_much_keeps_fp32_and_says_so(own_lite0, sample):
@@ -135,6 +148,24 @@ def test_auto_takes_int8_only_for_many_images_and_where_it_is_faster(own_lite0, 
     fast = choose_encoder(own_lite0, sample, precision="auto", progress=quiet)
     assert fast.precision == "int8"
     assert fast.reason.startswith("auto: int8.")
+    # The check has cached some vectors in fp32, so fewer are left: the decision stays.
+    monkeypatch.setattr(precision, "AUTO_IMAGES", 1500)
+    assert choose_encoder(own_lite0, sample, precision="auto", progress=quiet) == fast
+
+
+def test_a_processor_that_computes_int8_otherwise_gets_fp32_by_auto_and_a_sentence_when_asked(
+    own_lite0, sample, monkeypatch
+):
+    monkeypatch.setattr(backbones, "gpu_device", lambda: "")
+    stored(own_lite0, sample)
+    file = next(own_lite0.folder.parent.glob("*-int8-*/backbone.json"))
+    card = read_json(file)
+    precision.write_json(file, card | {"probe": card["probe"][::-1]})
+    auto = choose_encoder(own_lite0, sample, precision="auto", progress=quiet)
+    assert auto.precision == "fp32"
+    assert "This processor computes the int8 network" in auto.reason
+    with pytest.raises(ArtifactError, match="computes the int8 network"):
+        choose_encoder(own_lite0, sample, precision="int8", progress=quiet)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +186,8 @@ def test_the_gpu_path_on_a_cpu_gives_the_vectors_that_serve(resnet18_weights, sa
     encoder = decision.encoder
     assert (decision.precision, decision.runtime, encoder.device) == ("fp32", "torch", "cpu")
     assert "differ from those of the export that serves by" in decision.reason
-    assert encoder.fingerprint == export.fingerprint
+    assert encoder.fingerprint == export.fingerprint + "-torch-fp32"
+    assert decision.tolerance == 1e-3
     paths, hashes = sample.manifest["path"].head(8), sample.manifest["sha256"].head(8)
     result = embed(sample.root, paths, hashes, encoder, folder=tmp_path / "a", progress=quiet)
     served = embed(sample.root, paths, hashes, export, folder=tmp_path / "b", progress=quiet)
@@ -167,7 +199,7 @@ def test_half_precision_has_its_own_cache_and_agrees_with_what_serves(resnet18_w
 
     export = load_backbone(Choice("resnet18", ""), resnet18_weights, folder=tmp_path / "backbones")
     encoder = backbones.TorchEncoder(export, resnet18_weights, "cpu", "fp16")
-    assert encoder.fingerprint == export.fingerprint + "-fp16"
+    assert encoder.fingerprint == export.fingerprint + "-torch-fp16"
     assert encoder.folder == export.folder
     weight = next(encoder.network.parameters())
     assert weight.dtype == torch.float16
@@ -195,5 +227,5 @@ def test_an_encoder_for_another_process_carries_nothing_opened(lite0, resnet18_w
     sent = pickle.loads(pickle.dumps(lite0.for_worker(1)))
     assert (sent.fingerprint, sent.n_threads) == (lite0.fingerprint, 1)
     by_torch = backbones.TorchEncoder(lite0, "", "cuda").for_worker(2)
-    assert pickle.loads(pickle.dumps(by_torch)).fingerprint == lite0.fingerprint
+    assert pickle.loads(pickle.dumps(by_torch)).fingerprint == lite0.fingerprint + "-torch-fp32"
     assert by_torch.uses_gpu

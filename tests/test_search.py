@@ -102,6 +102,7 @@ def test_a_spec_that_did_not_run_on_every_fold_is_never_the_best():
     found = search_of([[0.99], [0.7, 0.8]])
     assert found.best == 1
     assert found.summary["folds"].tolist() == [1, 2]
+    assert found.best_accuracy == pytest.approx(0.75)
 
 
 def test_only_a_network_clearly_behind_the_leader_is_given_up():

@@ -72,10 +72,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_strays_of_dead_processes_are_swept_and_those_of_living_ones_kept(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
-    (tmp_path / f".tmp-{child.pid}-dead").write_text("x")
-    (tmp_path / f".tmp-{os.getpid()}-alive").write_text("x")
+    alive = storage.temporary_prefix() + "alive"
+    dead = alive.replace(f"-{os.getpid()}-", f"-{child.pid}-")
+    elsewhere, forgotten = (f".tmp-{child.pid}-otherhost-{name}" for name in ("new", "old"))
+    for name in (alive, dead, elsewhere, forgotten):
+        (tmp_path / name).write_text("x")
+    os.utime(tmp_path / forgotten, (0, 0))
     storage.sweep_temporary(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f".tmp-{os.getpid()}-alive"]
+    assert {path.name for path in tmp_path.iterdir()} == {alive, elsewhere}
 
 
 def test_tables_come_back_as_they_were(tmp_path):

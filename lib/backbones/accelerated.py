@@ -44,7 +44,7 @@ class TorchEncoder:
         The weights file that the export was made with, or "".
     device : {"cuda", "mps", "cpu"}
     precision : {"fp32", "fp16"}
-        fp16 vectors are cached apart; fp32 ones are the export's (`check`).
+        Either's vectors are cached apart from the export's: they differ in the last digits.
     """
 
     served: OnnxEncoder
@@ -56,7 +56,7 @@ class TorchEncoder:
         self.name, self.dim, self.folder = self.served.name, self.served.dim, self.served.folder
         self.preprocessing = self.served.preprocessing
         self.card = self.served.card | {"precision": self.precision}
-        self.fingerprint = self.served.fingerprint + ("" if self.precision == "fp32" else f"-{self.precision}")
+        self.fingerprint = f"{self.served.fingerprint}-torch-{self.precision}"
         self.uses_gpu = self.device != "cpu"
 
     @cached_property

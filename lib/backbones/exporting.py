@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,8 +56,13 @@ def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = No
             return OnnxEncoder(folder / fingerprint)
     if not apart:
         return OnnxEncoder(_build_and_export(choice.name, weights, folder))
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return OnnxEncoder(process.submit(_build_and_export, choice.name, weights, folder).result())
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            return OnnxEncoder(process.submit(_build_and_export, choice.name, weights, folder).result())
+    except BrokenProcessPool as error:
+        raise BackboneError(
+            f"Exporting {choice.name} was ended by the system, as when memory runs out; it needs about 2 GB. Run again."
+        ) from error
 
 
 def _build_and_export(name: str, weights: str, folder: Path) -> Path:

@@ -32,7 +32,9 @@ def find_quantized(encoder: OnnxEncoder, training: set[str]) -> OnnxEncoder | No
     """
     for file in sorted(encoder.folder.parent.glob(f"*-int8-*/{CARD_FILE}")):
         card = read_json(file)
-        if card.get("base") == encoder.fingerprint and training.issuperset(card["calibration"]):
+        if card["base"] != encoder.fingerprint or card["quantization"] != QUANTIZATION_VERSION:
+            continue
+        if training.issuperset(card["calibration"]):
             return OnnxEncoder(file.parent, encoder.n_threads)
     return None
 
@@ -62,6 +64,7 @@ def quantize(encoder: OnnxEncoder, pixels: np.ndarray, calibration: Sequence[str
         "precision": "int8",
         "base": encoder.fingerprint,
         "calibration": sorted(calibration),
+        "quantization": QUANTIZATION_VERSION,
     }
     with atomic_dir(folder) as unchecked:
         for share in KEPT_SHARES:

@@ -17,6 +17,7 @@ from lib.errors import ArtifactError
 from lib.storage import artifacts_dir, atomic_path, display_path, sha256_bytes
 
 PART_SIZE = 256  # images a part holds: what a kill can cost
+PARTS = "part-*.parquet"
 
 
 def cache_dir(fingerprint: str) -> Path:
@@ -43,8 +44,22 @@ def write_part(folder: Path, vectors: dict[str, np.ndarray]) -> None:
 
 
 def cached_hashes(folder: Path) -> set[str]:
-    """Content hashes of the images whose vectors a cache holds; a part that cannot be read is removed."""
+    """Content hashes of the images that a cache holds, by the parts' own word; damaged parts hold none."""
     return {sha for _, hashes in _parts(folder) for sha in hashes.to_pylist()}
+
+
+def remove_damaged(folder: Path) -> int:
+    """Read every part in full, remove those whose checksums do not hold, for their images can be computed again.
+
+    Returns
+    -------
+    int
+        Parts removed. What cannot be read for another reason (no permission, no memory) stays, and raises.
+    """
+    damaged = [file for file in sorted(folder.glob(PARTS)) if _read(file, ["sha256", "vector"]) is None]
+    for file in damaged:
+        file.unlink(missing_ok=True)
+    return len(damaged)
 
 
 def load_vectors(sha256: Sequence[str], fingerprint: str, dim: int, *, folder: Path | None = None) -> np.ndarray:
@@ -126,12 +141,22 @@ def _blocks(folder: Path, wanted: pa.Array, fingerprint: str) -> Iterator[tuple[
 
 
 def _parts(folder: Path) -> Iterator[tuple[Path, pa.ChunkedArray]]:
-    """Each readable part with its hashes; one that cannot be read is removed, for its images can be computed again."""
-    for file in sorted(folder.glob("part-*.parquet")):
-        try:
-            yield file, pq.read_table(file, columns=["sha256"], page_checksum_verification=True)["sha256"]
-        except (OSError, pa.ArrowException):
-            file.unlink(missing_ok=True)
+    """Each part with its hashes, but those that are damaged."""
+    for file in sorted(folder.glob(PARTS)):
+        if (part := _read(file, ["sha256"])) is not None:
+            yield file, part["sha256"]
+
+
+def _read(file: Path, columns: list[str]) -> pa.Table | None:
+    """Columns of a part, their checksums compared; None where the file is damaged."""
+    try:
+        return pq.read_table(file, columns=columns, page_checksum_verification=True)
+    except pa.ArrowInvalid:
+        return None
+    except OSError as error:  # Arrow's own, of a broken page or header, has no number; the system's has
+        if error.errno is not None:
+            raise
+        return None
 
 
 def _read_vectors(file: Path) -> np.ndarray:
@@ -140,13 +165,10 @@ def _read_vectors(file: Path) -> np.ndarray:
     Raises
     ------
     ArtifactError
-        If it is damaged; it is removed then.
+        If it is damaged.
     """
-    try:
-        column = pq.read_table(file, columns=["vector"], page_checksum_verification=True)["vector"].chunk(0)
-    except (OSError, pa.ArrowException) as error:
-        file.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{display_path(file)} was damaged and has been removed; run the embedding stage again."
-        ) from error
+    part = _read(file, ["vector"])
+    if part is None:
+        raise ArtifactError(f"{display_path(file)} is damaged; run the embedding stage again.")
+    column = part["vector"].chunk(0)
     return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)

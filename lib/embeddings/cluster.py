@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from lib.embeddings import local
 from lib.embeddings.cache import PART_SIZE, cached_hashes
-from lib.errors import ArtifactError, DiskFullError, ParameterError, first_line
+from lib.errors import ArtifactError, EngineError, ParameterError, ProjectError, first_line
 from lib.inference import Encoder, n_cores
 from lib.storage import display_path
 
+RETRIES = 3  # times a dead worker is started again, and its part with it: a part that kills it must end the run
+SHARE = "put the images and ARTIFACTS_DIR on storage that all nodes share, under the same path, and run again."
 CPUS_PER_ACTOR = 4  # beyond that one forward pass gains little from another core
 REQUIREMENTS = "requirements-ray.txt"
 
@@ -35,33 +37,62 @@ def compute(root: Path, missing: dict[str, str], encoder: Encoder, folder: Path)
     ------
     ParameterError
         If Ray is not installed, or no cluster answers at RAY_ADDRESS.
-    DiskFullError
-        If a worker could not write.
+    EngineError
+        If a worker could not write, or fails again and again.
     ArtifactError
-        If a node wrote elsewhere, so that its vectors are not in `folder`.
+        If a node sees other folders than this process.
     """
     with _cluster() as ray:
         options = _actor_options(ray.nodes(), uses_gpu=encoder.uses_gpu)
+        encoder = encoder.for_worker(options["num_cpus"])
         outcomes = ray.data.from_arrow(_parts(missing)).map_batches(
             _Actor,
-            fn_constructor_args=(root.resolve(), encoder.for_worker(int(options["num_cpus"])), folder.resolve()),
+            fn_constructor_args=(root.resolve(), encoder, folder.resolve(), options["num_cpus"]),
             batch_size=PART_SIZE,
             batch_format="numpy",
             num_cpus=options["num_cpus"],
             num_gpus=options["num_gpus"],
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options["n_actors"]),
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
-        embedded = set()
-        for batch in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
-            if stopped := next(filter(None, batch["stopped"]), ""):
-                raise DiskFullError(stopped)
-            embedded.update(sha for sha, reason in zip(batch["sha256"], batch["reason"], strict=True) if not reason)
-            yield from zip(batch["sha256"].tolist(), batch["reason"].tolist(), strict=True)
-    if lost := len(embedded - cached_hashes(folder)):
-        raise ArtifactError(
-            f"{lost:,} vectors were written by nodes on which {display_path(folder)} is another folder than here; "
-            "put artifacts/ (or ARTIFACTS_DIR) and the images on storage that all nodes share, and run again."
-        )
+        embedded: set[str] = set()
+        with _told_plainly(ray):
+            for batch in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
+                part = list(zip(batch["sha256"].tolist(), batch["reason"].tolist(), strict=True))
+                if stopped := next(filter(None, batch["stopped"]), ""):
+                    raise EngineError(stopped)
+                _check_images(root, missing, part)
+                if not embedded:  # told after the first part, not after hours
+                    _check_vectors(folder, part)
+                embedded.update(sha for sha, reason in part if not reason)
+                yield from part
+    _check_vectors(folder, [(sha, "") for sha in embedded])
+
+
+def _check_images(root: Path, missing: dict[str, str], outcomes: Sequence[tuple[str, str]]) -> None:
+    """Refuse a node that could not read a file which is whole here: its images are elsewhere, not broken."""
+    suspects = [sha for sha, reason in outcomes if reason.startswith(local.UNREAD)]
+    if any(local.is_unchanged(root / missing[sha], sha) for sha in suspects):
+        raise ArtifactError(f"A Ray node does not see the images in {display_path(root)} as this machine does; {SHARE}")
+
+
+def _check_vectors(folder: Path, outcomes: Sequence[tuple[str, str]]) -> None:
+    """Refuse a node that wrote its vectors into a folder which is not the one here."""
+    if lost := len({sha for sha, reason in outcomes if not reason} - cached_hashes(folder)):
+        raise ArtifactError(f"A Ray node wrote {lost:,} vectors elsewhere than to {display_path(folder)}; {SHARE}")
+
+
+@contextlib.contextmanager
+def _told_plainly(ray: Any) -> Iterator[None]:
+    """Turn what Ray raises when a worker fails or dies for good into one sentence."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise EngineError(
+            f"The Ray cluster gave up after {RETRIES} more tries ({first_line(error)}); what was embedded so far is "
+            "kept. See Ray's logs, or use engine=local."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -106,7 +137,7 @@ def _knock(address: str, timeout: float = 10.0) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout).close()
 
 
-def _actor_options(nodes: Sequence[dict], *, uses_gpu: bool) -> dict[str, float]:
+def _actor_options(nodes: Sequence[dict], *, uses_gpu: bool) -> dict[str, int]:
     """CPUs and GPUs of an actor, and how many actors the living nodes have room for.
 
     Parameters
@@ -138,15 +169,18 @@ def _parts(missing: dict[str, str]) -> list[pa.Table]:
 class _Actor:
     """A worker that holds an encoder and embeds part after part."""
 
-    def __init__(self, root: Path, encoder: Encoder, folder: Path):
-        self.root, self.encoder, self.folder = root, encoder, folder
+    def __init__(self, root: Path, encoder: Encoder, folder: Path, n_threads: int):
+        self.root, self.encoder, self.folder, self.n_threads = root, encoder, folder, n_threads
 
     def __call__(self, part: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Embed and write one part; the outcome of each image, or why the run has to stop."""
         missing = dict(zip(part["sha256"].tolist(), part["path"].tolist(), strict=True))
         try:
-            outcomes, stopped = list(local.compute(self.root, missing, self.encoder, self.folder)), ""
-        except DiskFullError as error:
+            outcomes, stopped = (
+                list(local.compute(self.root, missing, self.encoder, self.folder, n_threads=self.n_threads)),
+                "",
+            )
+        except ProjectError as error:
             outcomes, stopped = [(sha, "") for sha in missing], str(error)
         return {
             "sha256": [sha for sha, _ in outcomes],

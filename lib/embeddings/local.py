@@ -17,6 +17,9 @@ from lib.inference import Encoder, n_cores
 from lib.storage import sha256_bytes
 
 BATCH_SIZE = 32
+UNREADABLE = "cannot be read"
+CHANGED = "it was changed while it was being read; run again"
+UNREAD = (UNREADABLE, CHANGED)  # how a reason begins that does not lie in the image
 
 
 def compute(
@@ -73,12 +76,12 @@ def _decoded(
         try:
             data = (root / path).read_bytes()
             if sha256_bytes(data) != sha:
-                return sha, "it was changed while it was being read; run again"
+                return sha, CHANGED
             return sha, encoder.preprocessing.pixels(data)
         except ImageError as error:
             return sha, str(error)
         except OSError as error:
-            return sha, f"cannot be read ({error.strerror or error})"
+            return sha, f"{UNREADABLE} ({error.strerror or error})"
 
     items = iter(missing.items())
     with ThreadPoolExecutor(n_threads) as pool:
@@ -86,6 +89,14 @@ def _decoded(
         while ahead:
             yield ahead.popleft().result()
             ahead.extend(pool.submit(read, item) for item in islice(items, 1))
+
+
+def is_unchanged(path: Path, sha256: str) -> bool:
+    """Whether a file can be read and has this content."""
+    try:
+        return sha256_bytes(path.read_bytes()) == sha256
+    except OSError:
+        return False
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:
