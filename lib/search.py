@@ -8,7 +8,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -23,8 +22,8 @@ from lib.metrics import PairedComparison, compare_paired, log_loss
 from lib.progress import Progress, quiet
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
-PATIENCE = 3  # worse values in a row after which a regularisation path ends
-RACE_ERRORS = 2.0  # standard errors behind the leader at which a network is given up
+PLATEAU = 2  # values in a row that change no prediction, after which a regularisation path ends
+RACE_ERRORS = 2.0  # standard errors behind the leader at which a network or a path is given up
 Scores = tuple[float, float]  # accuracy, log loss
 
 
@@ -100,10 +99,13 @@ def search_logistic(
     paths: list[list[Spec]] | None = None,
     progress: Progress = quiet,
 ) -> Search:
-    """Cross-validate regularisation paths: C ascending, each fit from where the last one ended.
+    """Cross-validate regularisation paths, C ascending, with the scores that cold fits of the same pipelines have.
 
-    A fold's path ends once its log loss has risen PATIENCE times in a row: beyond that it only overfits more. What
-    not every fold has reached is left out.
+    While a fold's log loss falls, each fit starts from where the last one ended: the penalty leads both to one
+    optimum. Once it rises, the tolerance decides where a fit ends, and each starts from zero, as the final fit will.
+    Where PLATEAU values in a row have changed no prediction of the fold, the penalty has ceased to matter and the rest
+    of the path keeps the last scores. After the first fold, a path whose best is RACE_ERRORS standard errors of the
+    paired difference behind the leader's is given up.
 
     Parameters
     ----------
@@ -121,22 +123,17 @@ def search_logistic(
     """
     smallest = min(len(train) for train, _ in folds)
     paths = logistic_space(smallest, vectors.shape[1]) if paths is None else paths
-    by_root = {root: [path for path in paths if path[0].root == root] for root in (False, True)}
-    jobs = [(fold, group) for fold in folds for group in by_root.values() if group]
+    scores: list[list[list[Scores]]] = [[] for _ in paths]
     with fold_threads(return_as="generator") as parallel:
-        done = parallel(delayed(_walk_paths)(group, vectors, labels, *fold, seed) for fold, group in jobs)
-        walked = (path for group in done for path in group)
-        ordered = [path for _, group in jobs for path in group]
-        scores: dict[int, list[list[Scores]]] = {index: [] for index in range(len(paths))}
-        index_of = {id(path): index for index, path in enumerate(paths)}
-        total = len(paths) * len(folds)
-        for path, result in zip(ordered, progress(walked, total, "logistic regression, paths"), strict=True):
-            scores[index_of[id(path)]].append(result)
+        race = _race_paths(parallel, paths, vectors, labels, folds, seed)
+        for index, path_scores in progress(race, len(paths) * len(folds), "logistic regression, paths"):
+            if path_scores is not None:
+                scores[index].append(path_scores)
     specs, rows = [], []
-    for index, path in enumerate(paths):
-        for step in range(min(map(len, scores[index]))):  # what every fold has reached
-            rows += [(len(specs), fold, *result[step]) for fold, result in enumerate(scores[index])]
-            specs.append(path[step])
+    for path, folds_scores in zip(paths, scores, strict=True):
+        for step, spec in enumerate(path):
+            rows += [(len(specs), fold, *path_scores[step]) for fold, path_scores in enumerate(folds_scores)]
+            specs.append(spec)
     table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
     return Search(table, specs, cross_validate(specs[best_of(table)], vectors, labels, folds, seed=seed))
 
@@ -201,13 +198,37 @@ def _joined(parts: Sequence[np.ndarray], labels: np.ndarray, folds: Folds) -> np
     return proba
 
 
+def _race_paths(
+    parallel: Parallel, paths: list[list[Spec]], vectors: np.ndarray, labels: np.ndarray, folds: Folds, seed: int
+) -> Iterator[tuple[int, list[Scores] | None]]:
+    """Yield (path, its scores in a fold), and for one given up after the first fold (path, None) for each fold left."""
+    alive = list(range(len(paths)))
+    predicted: dict[int, np.ndarray] = {}
+    for number in (0, 1):
+        part = folds[:1] if number == 0 else folds[1:]
+        groups = [[i for i in alive if paths[i][0].root == root] for root in (False, True)]
+        jobs = [(fold, group) for fold in part for group in groups if group]
+        calls = (delayed(_walk_paths)([paths[i] for i in group], vectors, labels, *fold, seed) for fold, group in jobs)
+        for (_, group), walked in zip(jobs, parallel(calls), strict=True):
+            for index, (scores, guess) in zip(group, walked, strict=True):
+                predicted[index] = guess
+                yield index, scores
+        if number == 0:
+            beaten = _beaten(predicted, labels[folds[0][1]])
+            alive = [index for index in alive if index not in beaten]
+            yield from ((index, None) for index in sorted(beaten) for _ in folds[1:])
+
+
+Walked = tuple[list[Scores], np.ndarray]  # scores along a path, and the predictions of its best value
+
+
 def _walk_paths(
     paths: list[list[Spec]], vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, seed: int
-) -> list[list[Scores]]:
-    """Scores along paths of one fold that differ in their PCA width only; the widest PCA serves all."""
+) -> list[Walked]:
+    """Walk paths of one fold that differ in their PCA width only; the widest PCA serves all."""
     scaled = _prepare(Spec("", paths[0][0].root), vectors, train, val, seed)
     widths = [path[0].n_components or 0 for path in paths]
-    results: dict[int, list[Scores]] = {}
+    results: dict[int, Walked] = {}
     for index in np.argsort([width > 0 for width in widths], kind="stable"):  # all directions first: then they can go
         width = widths[index]
         if width and scaled[0].shape[1] != max(widths):
@@ -220,17 +241,25 @@ def _walk_paths(
 
 def _walk(
     path: list[Spec], data: tuple[np.ndarray, ...], labels: np.ndarray, val_labels: np.ndarray, seed: int
-) -> list[Scores]:
-    """Scores of one fold along ascending C, until the log loss keeps rising."""
-    model = path[0].classifier(seed).set_params(warm_start=True)
+) -> Walked:
+    """Walk a path of one fold; one pair of scores for each C."""
+    model = path[0].classifier(seed)
     scores: list[Scores] = []
+    before, best, warm, unchanged = np.empty(0), np.empty(0), True, 0
     for spec in path:
-        proba = model.set_params(C=spec.C).fit(data[0], labels).predict_proba(data[1])
+        proba = model.set_params(C=spec.C, warm_start=warm).fit(data[0], labels).predict_proba(data[1])
+        if warm and scores and log_loss(val_labels, proba) > scores[-1][1]:
+            warm = False
+            proba = model.set_params(warm_start=False).fit(data[0], labels).predict_proba(data[1])
+        predicted = proba.argmax(1)
         scores.append(_scores(proba, val_labels))
-        recent = [loss for _, loss in scores[-PATIENCE - 1 :]]
-        if len(recent) > PATIENCE and all(after > before for before, after in pairwise(recent)):
+        if scores[-1][0] > max((accuracy for accuracy, _ in scores[:-1]), default=-1.0):
+            best = predicted
+        unchanged = unchanged + 1 if not warm and np.array_equal(predicted, before) else 0
+        before = predicted
+        if unchanged == PLATEAU:
             break
-    return scores
+    return scores + [scores[-1]] * (len(path) - len(scores)), best
 
 
 def _scores(proba: np.ndarray, labels: np.ndarray) -> Scores:
@@ -323,9 +352,14 @@ def select(logistic: Search, mlp: Search, labels: np.ndarray) -> Selection:
 
 
 def path_table(search: Search) -> pd.DataFrame:
-    """Scores along the regularisation paths: columns preprocessing, C, accuracy, standard_error."""
+    """Scores along the regularisation paths: columns preprocessing, C, accuracy, standard_error, folds.
+
+    The name of a path that was given up says after how many folds.
+    """
     table = search.summary.reset_index(drop=True)
-    table["preprocessing"] = [str(spec).rsplit(" + ", 1)[0] for spec in search.specs]
+    names = [str(spec).rsplit(" + ", 1)[0] for spec in search.specs]
+    ends = [f" (given up after {n})" if n < table["folds"].max() else "" for n in table["folds"]]
+    table["preprocessing"] = [name + end for name, end in zip(names, ends, strict=True)]
     return table.assign(C=[spec.C for spec in search.specs])
 
 

@@ -72,7 +72,8 @@ def test_warm_paths_on_shared_preprocessing_score_as_cold_fits_do(n_classes, roo
     assert found.specs == [spec for path in paths for spec in path]
     for index, spec in enumerate(found.specs):
         rows = found.table[found.table["spec"] == index]
-        for row, (accuracy, loss) in zip(rows.itertuples(), scores_of(spec, vectors, labels, folds), strict=True):
+        cold = scores_of(spec, vectors, labels, folds[: len(rows)])  # the narrowest may be given up
+        for row, (accuracy, loss) in zip(rows.itertuples(), cold, strict=True):
             assert row.accuracy == pytest.approx(accuracy, abs=1.1 / len(folds[0][1]))
             assert row.log_loss == pytest.approx(loss, rel=0.01)
 
@@ -129,14 +130,67 @@ def test_a_hopeless_network_runs_on_one_fold_only_and_the_bar_still_ends():
     np.testing.assert_allclose(found.best_proba.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_path_ends_after_three_rises_of_the_log_loss_and_the_next_begins():
-    vectors, labels, folds = draw(n=120, gap=0, dim=40)  # noise: the less regularised, the worse
-    path = [Spec("logistic_regression", C=C) for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)]
-    other = [Spec("logistic_regression", True, C=1e-4)]
-    found = search.search_logistic(vectors, labels, folds, seed=0, paths=[path, other])
-    assert found.specs == path[:4] + other  # what not every fold has reached is left out
-    losses = found.summary["log_loss"].tolist()[:4]
-    assert losses == sorted(losses)
+class Counting:
+    """Stands in for a classifier: notes each fit, and answers from a table of C -> probability of class 0."""
+
+    def __init__(self, answers):
+        self.answers, self.fits = answers, []
+
+    def set_params(self, **params):
+        vars(self).update(params)
+        return self
+
+    def fit(self, data, labels):
+        self.fits.append((self.C, self.warm_start))
+        return self
+
+    def predict_proba(self, data):
+        answer = self.answers[self.C]
+        return np.array([answer, 1 - answer]) + np.zeros((len(data), 2))
+
+
+def walk(answers):
+    """Walk a path of these C over four images of class 0: the scores, and the fits it took."""
+    model = Counting(answers)
+    path = [Spec("logistic_regression", C=C) for C in answers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Spec, "classifier", lambda self, seed: model)
+        scores, best = search._walk(path, (np.zeros((4, 1)), np.zeros((4, 1))), np.zeros(4, int), np.zeros(4, int), 0)
+    assert (best == 0).mean() == max(accuracy for accuracy, _ in scores)
+    return scores, model.fits
+
+
+def test_fits_start_warm_while_the_loss_falls_and_from_zero_once_it_rises():
+    scores, fits = walk({0.1: 0.6, 1.0: 0.9, 10.0: 0.8, 100.0: 0.4, 1000.0: 0.7})
+    assert fits == [(0.1, True), (1.0, True), (10.0, True), (10.0, False), (100.0, False), (1000.0, False)]
+    assert [accuracy for accuracy, _ in scores] == [1, 1, 1, 0, 1]
+    assert scores[1][1] == pytest.approx(-np.log(0.9))
+
+
+def test_a_path_ends_where_two_values_changed_no_prediction_and_keeps_its_scores():
+    scores, fits = walk({0.1: 0.9, 1.0: 0.8, 10.0: 0.7, 100.0: 0.6, 1000.0: 0.1})
+    assert fits[-1] == (10.0, False)
+    assert len(scores) == 5
+    assert scores[4] == scores[2] == (1.0, pytest.approx(-np.log(0.7)))
+
+
+def test_a_hopeless_preprocessing_is_given_up_after_the_first_fold():
+    vectors, labels, folds = draw(n=400, gap=3)
+    good, hopeless = [LINEAR], [Spec("logistic_regression", n_components=1, C=0.01)]
+    seen = []
+    found = search.search_logistic(
+        vectors, labels, folds, seed=0, paths=[hopeless, good], progress=lambda i, n, _: seen.append(n) or i
+    )
+    assert found.summary["folds"].tolist() == [1, 4]
+    assert found.best_spec == LINEAR
+    assert seen == [8]
+    assert search.path_table(found)["preprocessing"].tolist() == ["scaler + PCA 1 (given up after 1)", "scaler"]
+
+
+def test_while_the_loss_falls_equal_predictions_end_nothing():
+    scores, fits = walk({0.1: 0.1, 1.0: 0.2, 10.0: 0.3, 100.0: 0.4, 1000.0: 0.9})
+    assert len(fits) == 5
+    assert scores[-1][0] == 1
 
 
 def test_searches_use_their_whole_spaces_by_default_and_report_progress():
