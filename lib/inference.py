@@ -1,8 +1,8 @@
 """Encoders: preprocessed pixels in, float32 vectors out; the same for training and serving, without torch."""
 
 import os
+import threading
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from lib.storage import display_path, read_json, sha256_file, sha256_json
 
 MODEL_FILE = "backbone.onnx"
 CARD_FILE = "backbone.json"
+_OPENING = threading.Lock()
 PROBE_COSINE = 0.999  # least cosine between an int8 network's vector of noise here and where it was made
 
 
@@ -58,6 +59,7 @@ class OnnxEncoder:
     folder: Path
     n_threads: int = 0
     card: dict = field(init=False, repr=False)
+    _session: Any = field(init=False, repr=False, compare=False, default=None)
     uses_gpu = False
 
     def __post_init__(self):
@@ -67,15 +69,22 @@ class OnnxEncoder:
         self.dim: int = self.card["dim"]
         self.preprocessing = Preprocessing.from_json(self.card["preprocessing"])
 
-    @cached_property
+    @property
     def session(self) -> Any:
-        """The ONNX Runtime session, made at first use after the file's checksum was compared.
+        """The ONNX Runtime session, made once, at first use after the file's checksum was compared.
 
         Raises
         ------
         ArtifactError
             If the file is missing, not the one that was exported, or computed otherwise by this machine.
         """
+        with _OPENING:  # threads that embed side by side share it
+            if self._session is None:
+                self._session = self._open()
+        return self._session
+
+    def _open(self) -> Any:
+        """Open the session."""
         import onnxruntime
 
         path = self.folder / MODEL_FILE

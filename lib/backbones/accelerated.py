@@ -2,6 +2,7 @@
 
 import platform
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Largest difference from the export that serves, relative to the largest value.
 AGREEMENT = {"fp32": 1e-3, "fp16": 2e-2}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def gpu_device() -> str:
@@ -72,7 +74,14 @@ class TorchEncoder:
         """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
         import torch
 
-        network, batch = self.network, torch.from_numpy(pixels)
+        with _ONE_AT_A_TIME:
+            return self._encode(torch.from_numpy(pixels))
+
+    def _encode(self, batch: "torch.Tensor") -> np.ndarray:
+        """`encode` for one thread: a GPU works on one batch at a time, and a network is built once."""
+        import torch
+
+        network = self.network
         if self.device == "cuda":
             batch = batch.pin_memory()
         dtype = next(network.parameters()).dtype
