@@ -43,6 +43,9 @@ class Encoder(Protocol):
     def for_worker(self, n_threads: int) -> "Encoder":
         """The same encoder with nothing opened yet, to be sent to another process; there it has n_threads."""
 
+    def with_threads(self, n_threads: int) -> "Encoder":
+        """The same encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
+
 
 @dataclass
 class OnnxEncoder:
@@ -60,6 +63,7 @@ class OnnxEncoder:
     n_threads: int = 0
     card: dict = field(init=False, repr=False)
     _session: Any = field(init=False, repr=False, compare=False, default=None)
+    _others: dict[int, "OnnxEncoder"] = field(init=False, repr=False, compare=False, default_factory=dict)
     uses_gpu = False
 
     def __post_init__(self):
@@ -120,6 +124,12 @@ class OnnxEncoder:
         """This encoder without its session, for another process."""
         return OnnxEncoder(self.folder, n_threads)
 
+    def with_threads(self, n_threads: int) -> "OnnxEncoder":
+        """This encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
+        if n_threads == self.n_threads:
+            return self
+        return self._others.setdefault(n_threads, OnnxEncoder(self.folder, n_threads))
+
     def feature_map(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim, rows, columns) float32, whose mean over the grid is the vector.
 
@@ -154,4 +164,8 @@ class RawPixels:
 
     def for_worker(self, n_threads: int) -> "RawPixels":
         """Itself: there is nothing to open."""
+        return self
+
+    def with_threads(self, n_threads: int) -> "RawPixels":
+        """Itself: there is no forward pass."""
         return self

@@ -96,6 +96,10 @@ class TorchEncoder:
         """This encoder without its network, for another process."""
         return TorchEncoder(self.served.for_worker(n_threads), self.weights, self.device, self.precision)
 
+    def with_threads(self, n_threads: int) -> "TorchEncoder":
+        """Itself: torch has its own threads."""
+        return self
+
     def check(self, pixels: np.ndarray) -> float:
         """Hold this encoder against the export that serves.
 

@@ -46,11 +46,13 @@ def compute(
         As computed; the last ones are written once the iterator has ended.
     """
     n_threads = n_threads or n_cores()
-    n_workers = n_threads if encoder.uses_gpu else min(n_threads, WORKERS)
+    n_workers, size = n_threads, GPU_BATCH_SIZE
     if not encoder.uses_gpu:
-        encoder = encoder.for_worker(n_threads // n_workers)
+        n_workers = min(n_threads, WORKERS)
+        size = min(BATCH_SIZE, -(-len(missing) // (4 * n_workers)))  # few images: smaller batches, so that all work
+        encoder = encoder.with_threads(n_threads // n_workers)
     part: dict[str, np.ndarray] = {}
-    for sha, vector in _vectors(root, missing, encoder, n_workers):
+    for sha, vector in _vectors(root, missing, encoder, n_workers, size):
         if isinstance(vector, str):
             yield sha, vector
             continue
@@ -63,10 +65,10 @@ def compute(
 
 
 def _vectors(
-    root: Path, missing: dict[str, str], encoder: Encoder, n_workers: int
+    root: Path, missing: dict[str, str], encoder: Encoder, n_workers: int, size: int
 ) -> Iterator[tuple[str, np.ndarray | str]]:
     """Yield (content hash, vector) in order; the reason in the vector's place where the pixels are broken."""
-    batches = _chunks(missing.items(), GPU_BATCH_SIZE if encoder.uses_gpu else BATCH_SIZE)
+    batches = _chunks(missing.items(), size)
     pool = ThreadPoolExecutor(n_workers)
     try:
         ahead = deque(pool.submit(_embed_batch, root, batch, encoder) for batch in islice(batches, 2 * n_workers))
