@@ -1,7 +1,8 @@
 """Cross-validated search over classifiers, and the rule that selects one; on the training part only.
 
 What folds and specs share is done once: the preprocessing of a fold, the widest PCA, whose first columns are the
-narrower ones. Memory holds the vectors and, a thread, one fold's copy of them.
+narrower ones. Memory holds the vectors and, a thread, one fold's copy of them; while its scaler is fitted, one more in
+float64.
 """
 
 import contextlib
