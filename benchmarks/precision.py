@@ -16,9 +16,9 @@ from time import perf_counter
 import numpy as np
 from measuring import machine, table
 
-from lib.backbones import CALIBRATION_IMAGES, LITE0, Choice, cosines, load_backbone, quantize
+from lib.backbones import CALIBRATION_IMAGES, LITE0, Choice, load_backbone, quantize
 from lib.datasets import Dataset, read_dataset
-from lib.inference import MODEL_FILE, OnnxEncoder, n_cores
+from lib.inference import MODEL_FILE, OnnxEncoder, cosines, n_cores
 from lib.metrics import compare_paired
 from lib.precision import CHECK_FOLDS, CHECK_SPEC, in_turn
 from lib.search import cross_validate

@@ -28,8 +28,17 @@ def probe(n: int, crop: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((n, 3, crop, crop)).astype(np.float32)
 
 
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of each pair of rows: two (n, dim) -> (n,); 0 where one is all 0."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+
+
 class Encoder(Protocol):
-    """Anything that turns preprocessed images into vectors, with the key its vectors are cached under."""
+    """Anything that turns preprocessed images into vectors, with the key its vectors are cached under.
+
+    Sent to another process it arrives with nothing opened.
+    """
 
     name: str
     fingerprint: str
@@ -39,9 +48,6 @@ class Encoder(Protocol):
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
-
-    def for_worker(self, n_threads: int) -> "Encoder":
-        """The same encoder with nothing opened yet, to be sent to another process; there it has n_threads."""
 
     def with_threads(self, n_threads: int) -> "Encoder":
         """The same encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
@@ -108,8 +114,8 @@ class OnnxEncoder:
     def _compare_probe(self, session: Any) -> None:
         """Refuse an int8 network that this machine computes otherwise: without VNNI its sums overflow."""
         expected = np.array(self.card["probe"], dtype=np.float32)
-        (vector,) = session.run(["vector"], {"pixels": probe(1, self.preprocessing.crop)})[0]
-        cosine = float(vector @ expected / (np.linalg.norm(vector) * np.linalg.norm(expected)))
+        vector = session.run(["vector"], {"pixels": probe(1, self.preprocessing.crop)})[0]
+        (cosine,) = cosines(vector, expected[None])
         if not cosine >= PROBE_COSINE:
             raise ArtifactError(
                 f"This processor computes the int8 network {self.fingerprint} otherwise than the one that made it "
@@ -120,9 +126,8 @@ class OnnxEncoder:
         """(n, 3, crop, crop) float32 -> (n, dim) float32; row i belongs to image i."""
         return self.session.run(["vector"], {"pixels": pixels})[0]
 
-    def for_worker(self, n_threads: int) -> "OnnxEncoder":
-        """This encoder without its session, for another process."""
-        return OnnxEncoder(self.folder, n_threads)
+    def __reduce__(self) -> tuple:
+        return OnnxEncoder, (self.folder, self.n_threads)
 
     def with_threads(self, n_threads: int) -> "OnnxEncoder":
         """This encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
@@ -161,10 +166,6 @@ class RawPixels:
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, side, side) float32 -> (n, dim) float32."""
         return pixels.reshape(len(pixels), self.dim)
-
-    def for_worker(self, n_threads: int) -> "RawPixels":
-        """Itself: there is nothing to open."""
-        return self
 
     def with_threads(self, n_threads: int) -> "RawPixels":
         """Itself: there is no forward pass."""

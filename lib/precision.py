@@ -13,7 +13,7 @@ from lib.classifiers import Spec
 from lib.datasets import Dataset
 from lib.embeddings import cache_dir, cached_hashes, embed
 from lib.errors import ArtifactError, DataError, ImageError, ParameterError
-from lib.inference import CARD_FILE, Encoder, OnnxEncoder
+from lib.inference import CARD_FILE, Encoder, OnnxEncoder, cosines
 from lib.metrics import compare_paired
 from lib.progress import Progress, progress_bar
 from lib.provenance import processor
@@ -270,11 +270,11 @@ def _compare(
         cross_validate(CHECK_SPEC, result.vectors, labels, parts, seed=seed).argmax(axis=1) for result in both
     )
     pair = compare_paired(labels, after, before)
-    cosines = backbones.cosines(both[0].vectors, both[1].vectors)
+    nearness = cosines(both[0].vectors, both[1].vectors)
     return Check(
         n=len(labels),
-        cosine_mean=float(cosines.mean()),
-        cosine_min=float(cosines.min()),
+        cosine_mean=float(nearness.mean()),
+        cosine_min=float(nearness.min()),
         accuracy_fp32=float((before == labels).mean()),
         accuracy_int8=float((after == labels).mean()),
         difference=float(pair.difference.value),

@@ -205,22 +205,34 @@ def _race_paths(
     """Yield (path, its scores in a fold), and for one given up after the first fold (path, None) for each fold left."""
     alive = list(range(len(paths)))
     predicted: dict[int, np.ndarray] = {}
-    for number in (0, 1):
-        part = folds[:1] if number == 0 else folds[1:]
-        groups = [[i for i in alive if paths[i][0].root == root] for root in (False, True)]
-        jobs = [(fold, group) for fold in part for group in groups if group]
-        calls = (delayed(_walk_paths)([paths[i] for i in group], vectors, labels, *fold, seed) for fold, group in jobs)
-        for (_, group), walked in zip(jobs, parallel(calls), strict=True):
-            for index, (scores, guess) in zip(group, walked, strict=True):
-                predicted[index] = guess
-                yield index, scores
-        if number == 0:
-            beaten = _beaten(predicted, labels[folds[0][1]])
-            alive = [index for index in alive if index not in beaten]
-            yield from ((index, None) for index in sorted(beaten) for _ in folds[1:])
+    for index, (scores, guess) in _walk_folds(parallel, paths, alive, vectors, labels, folds[:1], seed):
+        predicted[index] = guess
+        yield index, scores
+    beaten = _beaten(predicted, labels[folds[0][1]])
+    yield from ((index, None) for index in sorted(beaten) for _ in folds[1:])
+    alive = [index for index in alive if index not in beaten]
+    for index, (scores, _) in _walk_folds(parallel, paths, alive, vectors, labels, folds[1:], seed):
+        yield index, scores
 
 
 Walked = tuple[list[Scores], np.ndarray]  # scores along a path, and the predictions of its best value
+
+
+def _walk_folds(
+    parallel: Parallel,
+    paths: list[list[Spec]],
+    alive: list[int],
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    folds: Folds,
+    seed: int,
+) -> Iterator[tuple[int, Walked]]:
+    """Yield (path, what walking it came to) for each of the paths alive in each fold; those of one root together."""
+    groups = [[index for index in alive if paths[index][0].root == root] for root in (False, True)]
+    jobs = [(fold, group) for fold in folds for group in groups if group]
+    calls = (delayed(_walk_paths)([paths[i] for i in group], vectors, labels, *fold, seed) for fold, group in jobs)
+    for (_, group), walked in zip(jobs, parallel(calls), strict=True):
+        yield from zip(group, walked, strict=True)
 
 
 def _walk_paths(

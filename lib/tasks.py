@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.datasets import Dataset
-from lib.embeddings import load_vectors
+from lib.embeddings import cache_dir, load_vectors
 from lib.errors import ArtifactError
 from lib.precision import Decision
 from lib.splits import SPLITS
@@ -109,7 +109,7 @@ def load_task(task: str, splits: Sequence[str]) -> TaskEmbeddings:
     manifest = read_table(folder / MANIFEST_FILE)
     manifest = manifest[manifest["split"].isin(splits)].reset_index(drop=True)
     backbone, classes = facts["backbone"], facts["classes"]
-    vectors = load_vectors(list(manifest["sha256"]), backbone["fingerprint"], backbone["dim"])
+    vectors = load_vectors(list(manifest["sha256"]), cache_dir(backbone["fingerprint"]), backbone["dim"])
     codes = {label: code for code, label in enumerate(classes)}
     labels = manifest["label"].map(codes).to_numpy(dtype=int)
     return TaskEmbeddings(manifest, vectors, labels, classes, Path(facts["root"]), facts)

@@ -15,14 +15,13 @@ from lib.backbones import (
     Choice,
     choice,
     choose,
-    cosines,
     exporting,
     load_backbone,
     networks,
 )
 from lib.errors import BackboneError
 from lib.images import decode
-from lib.inference import OnnxEncoder
+from lib.inference import OnnxEncoder, cosines
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 # Golden features of EfficientNet-Lite0 in fp32: a wrong normalisation is nearly invisible behind a classifier.
@@ -122,7 +121,7 @@ import sys
 from pathlib import Path
 from lib.backbones import LITE0, Choice, choose, load_backbone
 from lib.errors import BackboneError
-from lib.inference import OnnxEncoder
+from lib.inference import OnnxEncoder, cosines
 print(load_backbone(Choice(LITE0, ""), folder=Path(sys.argv[1]), apart=True).folder.name)
 try:
     load_backbone(choose("resnet5o"), folder=Path(sys.argv[1]), apart=True)

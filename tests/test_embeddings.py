@@ -137,7 +137,7 @@ def test_real_vectors_survive_the_cache_bit_for_bit(lite0, tiny_folder):
 
 def test_vectors_that_were_never_computed_are_an_artifact_error():
     with pytest.raises(ArtifactError, match="lacks 1 of 1"):
-        load_vectors(["0" * 64], "nothing", 4)
+        load_vectors(["0" * 64], cache_dir("nothing"), 4)
 
 
 def test_rows_come_in_the_order_asked_for_whatever_the_parts_hold(images):
@@ -146,7 +146,7 @@ def test_rows_come_in_the_order_asked_for_whatever_the_parts_hold(images):
     hashes = images[2]
     asked = [hashes[299], hashes[3], hashes[299], hashes[0]]
     np.testing.assert_array_equal(
-        load_vectors(asked, encoder.fingerprint, encoder.dim), everything.vectors[[299, 3, 299, 0]]
+        load_vectors(asked, cache_dir(encoder.fingerprint), encoder.dim), everything.vectors[[299, 3, 299, 0]]
     )
     assert cache_dir(encoder.fingerprint).is_relative_to(artifacts_dir())
 
@@ -168,7 +168,7 @@ def test_a_bit_flipped_in_the_vectors_is_noticed_and_the_part_made_anew(images):
     data[where] ^= 1
     part.write_bytes(data)
     with pytest.raises(ArtifactError, match="is damaged; run the embedding stage again"):
-        load_vectors(list(vectors), "x", 50)
+        load_vectors(list(vectors), cache_dir("x"), 50)
     assert cached_hashes(cache_dir("x")) == set(vectors)  # nothing is deleted by looking
     embed(*images, CountingEncoder(), folder=cache_dir("x"), progress=quiet)
     assert cached_hashes(cache_dir("x")) == set(images[2])
@@ -195,12 +195,12 @@ def test_facts_of_vectors_are_those_of_the_whole_matrix():
     hashes = [f"{i:064d}" for i in range(600)]
     for start in (0, 256, 512):
         write_part(cache_dir("x"), dict(zip(hashes[start : start + 256], matrix[start : start + 256], strict=False)))
-    facts = vector_facts([*hashes[::-1], hashes[0]], "x", 5)
+    facts = vector_facts([*hashes[::-1], hashes[0]], cache_dir("x"), 5)
     np.testing.assert_allclose(facts.norms, np.linalg.norm([*matrix[::-1], matrix[0]], axis=1), rtol=1e-6)
     assert facts.n_dead == 1
     assert facts.all_finite
     write_part(cache_dir("x"), {"f" * 64: np.array([1, np.nan, 7, 1, 1], dtype=np.float32)})
-    assert not vector_facts([*hashes, "f" * 64], "x", 5).all_finite
+    assert not vector_facts([*hashes, "f" * 64], cache_dir("x"), 5).all_finite
 
 
 def test_an_unknown_engine_names_the_choices(images):

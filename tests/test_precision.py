@@ -224,8 +224,9 @@ def test_an_encoder_for_another_process_carries_nothing_opened(lite0, resnet18_w
     import pickle
 
     lite0.encode(np.zeros((1, 3, 224, 224), np.float32))
-    sent = pickle.loads(pickle.dumps(lite0.for_worker(1)))
-    assert (sent.fingerprint, sent.n_threads) == (lite0.fingerprint, 1)
-    by_torch = backbones.TorchEncoder(lite0, "", "cuda").for_worker(2)
+    sent = pickle.loads(pickle.dumps(lite0))
+    assert sent == lite0
+    assert sent._session is None
+    by_torch = backbones.TorchEncoder(lite0, "", "cuda")
     assert pickle.loads(pickle.dumps(by_torch)).fingerprint == lite0.fingerprint + "-torch-fp32"
     assert by_torch.uses_gpu

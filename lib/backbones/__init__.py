@@ -3,7 +3,7 @@
 from lib.backbones.accelerated import AGREEMENT, TorchEncoder, gpu_device
 from lib.backbones.choice import LITE0, RESNET50, RESNET50_FILE, Choice, choose, torch_cache
 from lib.backbones.exporting import load_backbone
-from lib.backbones.quantizing import CALIBRATION_IMAGES, cosines, find_quantized, quantize
+from lib.backbones.quantizing import CALIBRATION_IMAGES, find_quantized, quantize
 
 __all__ = [
     "AGREEMENT",
@@ -14,7 +14,6 @@ __all__ = [
     "Choice",
     "TorchEncoder",
     "choose",
-    "cosines",
     "find_quantized",
     "gpu_device",
     "load_backbone",

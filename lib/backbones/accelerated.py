@@ -92,9 +92,8 @@ class TorchEncoder:
         vector = output[0] if isinstance(output, tuple) else output
         return vector.float().cpu().numpy()
 
-    def for_worker(self, n_threads: int) -> "TorchEncoder":
-        """This encoder without its network, for another process."""
-        return TorchEncoder(self.served.for_worker(n_threads), self.weights, self.device, self.precision)
+    def __reduce__(self) -> tuple:
+        return TorchEncoder, (self.served, self.weights, self.device, self.precision)
 
     def with_threads(self, n_threads: int) -> "TorchEncoder":
         """Itself: torch has its own threads."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder, probe
+from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder, cosines, probe
 from lib.storage import atomic_dir, read_json, sha256_file, sha256_json, sweep_temporary, write_json
 
 QUANTIZATION_VERSION = 1  # raise when the same calibration gives another file
@@ -115,12 +115,6 @@ def _to_int8(source: Path, target: Path, pixels: np.ndarray, share: float) -> in
         )
     prepared.unlink()
     return len(kept)
-
-
-def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of each pair of rows: two (n, dim) -> (n,); 0 where one is all 0."""
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return (first * second).sum(axis=1) / np.where(lengths > 0, lengths, 1)
 
 
 @contextlib.contextmanager

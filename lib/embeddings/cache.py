@@ -48,22 +48,18 @@ def cached_hashes(folder: Path) -> set[str]:
     return {sha for _, hashes in _parts(folder) for sha in hashes.to_pylist()}
 
 
-def remove_damaged(folder: Path) -> int:
+def remove_damaged(folder: Path) -> None:
     """Read every part in full, remove those whose checksums do not hold, for their images can be computed again.
 
-    Returns
-    -------
-    int
-        Parts removed. What cannot be read for another reason (no permission, no memory) stays, and raises.
+    What cannot be read for another reason (no permission, no memory) stays, and raises.
     """
-    damaged = [file for file in sorted(folder.glob(PARTS)) if _read(file, ["sha256", "vector"]) is None]
-    for file in damaged:
-        file.unlink(missing_ok=True)
-    return len(damaged)
+    for file in sorted(folder.glob(PARTS)):
+        if _read(file, ["sha256", "vector"]) is None:
+            file.unlink(missing_ok=True)
 
 
-def load_vectors(sha256: Sequence[str], fingerprint: str, dim: int, *, folder: Path | None = None) -> np.ndarray:
-    """Vectors of shape (n, dim), float32, of images that have been embedded; row i belongs to sha256[i].
+def load_vectors(sha256: Sequence[str], folder: Path, dim: int) -> np.ndarray:
+    """Vectors of shape (n, dim), float32, of images whose vectors a cache holds; row i belongs to sha256[i].
 
     The one copy that is made is from a part's pages into the rows.
 
@@ -74,7 +70,7 @@ def load_vectors(sha256: Sequence[str], fingerprint: str, dim: int, *, folder: P
     """
     vectors = np.empty((len(sha256), dim), dtype=np.float32)
     places = _Places(sha256)
-    for rows, block in _blocks(folder or cache_dir(fingerprint), places.distinct, fingerprint):
+    for rows, block in _blocks(folder, places.distinct):
         vectors[places.first[rows]] = block
     vectors[places.repeated] = vectors[places.first[places.codes[places.repeated]]]
     return vectors
@@ -100,7 +96,7 @@ class VectorFacts:
     all_finite: bool
 
 
-def vector_facts(sha256: Sequence[str], fingerprint: str, dim: int) -> VectorFacts:
+def vector_facts(sha256: Sequence[str], folder: Path, dim: int) -> VectorFacts:
     """Facts of the cached vectors of images, part by part: the memory does not grow with their number.
 
     Raises
@@ -111,14 +107,14 @@ def vector_facts(sha256: Sequence[str], fingerprint: str, dim: int) -> VectorFac
     places = _Places(sha256)
     norms = np.zeros(len(places.distinct), dtype=np.float32)
     low, high = np.full(dim, np.inf, dtype=np.float32), np.full(dim, -np.inf, dtype=np.float32)
-    for rows, block in _blocks(cache_dir(fingerprint), places.distinct, fingerprint):
+    for rows, block in _blocks(folder, places.distinct):
         norms[rows] = np.linalg.norm(block, axis=1)
         np.minimum(low, block.min(axis=0), out=low)
         np.maximum(high, block.max(axis=0), out=high)
     return VectorFacts(norms[places.codes], int((low == high).sum()), bool(np.isfinite(norms).all()))
 
 
-def _blocks(folder: Path, wanted: pa.Array, fingerprint: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(folder: Path, wanted: pa.Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(places in `wanted`, their vectors) part by part; all of `wanted` or an ArtifactError.
 
     `wanted` are distinct hashes. A vector that two parts hold comes twice, with the same values.

@@ -44,7 +44,6 @@ def compute(root: Path, missing: dict[str, str], encoder: Encoder, folder: Path)
     """
     with _cluster() as ray:
         options = _actor_options(ray.nodes(), uses_gpu=encoder.uses_gpu)
-        encoder = encoder.for_worker(options["num_cpus"])
         outcomes = ray.data.from_arrow(_parts(missing)).map_batches(
             _Actor,
             fn_constructor_args=(root.resolve(), encoder, folder.resolve(), options["num_cpus"]),
@@ -175,13 +174,11 @@ class _Actor:
     def __call__(self, part: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Embed and write one part; the outcome of each image, or why the run has to stop."""
         missing = dict(zip(part["sha256"].tolist(), part["path"].tolist(), strict=True))
+        outcomes, stopped = [(sha, "") for sha in missing], ""
         try:
-            outcomes, stopped = (
-                list(local.compute(self.root, missing, self.encoder, self.folder, n_threads=self.n_threads)),
-                "",
-            )
+            outcomes = list(local.compute(self.root, missing, self.encoder, self.folder, n_threads=self.n_threads))
         except ProjectError as error:
-            outcomes, stopped = [(sha, "") for sha in missing], str(error)
+            stopped = str(error)
         return {
             "sha256": [sha for sha, _ in outcomes],
             "reason": [reason for _, reason in outcomes],

@@ -57,7 +57,7 @@ class Embeddings:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Shape (n, dim), float32; row i belongs to sha256[i]. Read from the cache at first use."""
-        return load_vectors(self.sha256, self.encoder.fingerprint, self.encoder.dim, folder=self.folder)
+        return load_vectors(self.sha256, self.folder, self.encoder.dim)
 
 
 def embed(
@@ -106,10 +106,11 @@ def embed(
     missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
     n_cached = len(known.intersection(sha256))
     started = perf_counter()
-    outcomes = ENGINES[engine](root, missing, encoder, folder) if missing else iter(())
+    broken: dict[str, str] = {}
     if missing:
-        outcomes = progress(outcomes, len(missing), f"embedding with {encoder.name}")
-    broken = {sha: reason for sha, reason in outcomes if reason}
+        outcomes = ENGINES[engine](root, missing, encoder, folder)
+        told = progress(outcomes, len(missing), f"embedding with {encoder.name}")
+        broken = {sha: reason for sha, reason in told if reason}
     seconds = perf_counter() - started
     failures = {path: broken[sha] for sha, path in zip(sha256, paths, strict=True) if sha in broken}
     good = [sha for sha in sha256 if sha not in broken]
