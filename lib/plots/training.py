@@ -43,7 +43,7 @@ def plot_mlp_grid(grid: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
         )
         ax.scatter(given_up["alpha"], given_up["accuracy"], marker="x", s=30, color=color)
     ax.set(xscale="log", xlabel="alpha (L2 penalty)", ylabel="out-of-fold accuracy")
-    ax.set_title("Multi-layer perceptron by size and penalty (bar: one standard error; cross: given up)")
+    ax.set_title("MLP by size and penalty (bar: one standard error; cross: given up early)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
