@@ -10,19 +10,29 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 
 FAMILIES = {"logistic_regression": "logistic regression", "mlp": "multi-layer perceptron"}
 C_GRID = tuple(float(value) for value in np.logspace(-5, 3, 17))
 PCA_WIDTHS = (None, 64, 256)
 MLP_SIZES = ((64,), (256,), (128, 64))
 MLP_ALPHAS = (0.1, 1.0, 10.0)
+ROWS = 1024  # that preprocessing works on at a time
 
 
 class RootNormalizer(TransformerMixin, BaseEstimator):
     """Signed square root, then length 1: dampens the few large activations of a pooled ReLU vector.
 
     The "power normalisation" of Perronnin et al. 2010 (Improving the Fisher Kernel), here in front of the scaler.
+
+    Parameters
+    ----------
+    copy : bool
+        False overwrites the input of `transform`, to save memory.
     """
+
+    def __init__(self, *, copy: bool = True):
+        self.copy = copy
 
     def fit(self, X: np.ndarray, y: object = None) -> "RootNormalizer":
         """Nothing to learn."""
@@ -31,11 +41,41 @@ class RootNormalizer(TransformerMixin, BaseEstimator):
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, d), each row of Euclidean length 1 (or all 0)."""
-        rooted = np.abs(X)
-        np.sqrt(rooted, out=rooted)
-        length = np.linalg.norm(rooted, axis=1, keepdims=True)
-        rooted /= np.where(length > 0, length, 1)
-        return np.copysign(rooted, X, out=rooted)
+        normalized = np.empty_like(X) if self.copy else X
+        for rows in gen_batches(len(X), ROWS):
+            rooted = np.sqrt(np.abs(X[rows]))
+            length = np.linalg.norm(rooted, axis=1, keepdims=True)
+            rooted /= np.where(length > 0, length, 1)
+            np.copysign(rooted, X[rows], out=normalized[rows])
+        return normalized
+
+
+class ChunkedScaler(StandardScaler):
+    """A StandardScaler fitted some rows at a time, since a fit in one go copies all of them in float64."""
+
+    def fit(self, X: np.ndarray, y: object = None) -> "ChunkedScaler":
+        """Mean and variance of each column of X, shape (n, d), in float64."""
+        self._reset()
+        for rows in gen_batches(len(X), ROWS):
+            self.partial_fit(X[rows])
+        return self
+
+
+class ExactPCA(PCA):
+    """PCA by the exact solver that suits the shape: of the covariance for many rows, which copies none, else of rows.
+
+    scikit-learn would choose the randomized solver here: it gets the narrow directions wrong, holds a second copy of
+    the rows, and costs more than the covariance does where rows are many.
+    """
+
+    def fit(self, X: np.ndarray, y: object = None) -> "ExactPCA":
+        """The leading directions of X, shape (n, d)."""
+        self.svd_solver = "covariance_eigh" if len(X) > X.shape[1] else "full"
+        return super().fit(X)
+
+    def fit_transform(self, X: np.ndarray, y: object = None) -> np.ndarray:
+        """(n, d) -> (n, n_components)."""
+        return self.fit(X).transform(X)
 
 
 @dataclass(frozen=True)
@@ -79,12 +119,12 @@ class Spec:
             random_state=seed,
         )
 
-    def preprocessing(self, seed: int, *, in_place: bool = False) -> list[tuple[str, object]]:
+    def preprocessing(self, *, in_place: bool = False) -> list[tuple[str, object]]:
         """The unfitted steps before the classifier; `in_place` lets them overwrite their input, to save memory."""
-        steps: list[tuple[str, object]] = [("root", RootNormalizer())] if self.root else []
-        steps.append(("scaler", StandardScaler(copy=not in_place)))
+        steps: list[tuple[str, object]] = [("root", RootNormalizer(copy=not in_place))] if self.root else []
+        steps.append(("scaler", ChunkedScaler(copy=not in_place)))
         if self.n_components:
-            steps.append(("pca", PCA(self.n_components, copy=not in_place, random_state=seed)))
+            steps.append(("pca", ExactPCA(self.n_components)))
         return steps
 
     def preprocessing_only(self) -> "Spec":
@@ -93,7 +133,7 @@ class Spec:
 
     def build(self, seed: int, *, in_place: bool = False) -> Pipeline:
         """The unfitted pipeline."""
-        return Pipeline([*self.preprocessing(seed, in_place=in_place), ("classifier", self.classifier(seed))])
+        return Pipeline([*self.preprocessing(in_place=in_place), ("classifier", self.classifier(seed))])
 
     def to_json(self) -> dict:
         """Plain values, without those that mean nothing for the family."""

@@ -36,6 +36,8 @@ REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
 DEPLOYMENT_FILE = "deployment.json"
 # Everything our pipelines are made of that skops does not trust by itself.
 TRUSTED_TYPES = (
+    "lib.classifiers.ChunkedScaler",
+    "lib.classifiers.ExactPCA",
     "lib.classifiers.RootNormalizer",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",

@@ -1,8 +1,7 @@
 """Cross-validated search over classifiers, and the rule that selects one; on the training part only.
 
 What folds and specs share is done once: the preprocessing of a fold, the widest PCA, whose first columns are the
-narrower ones. Memory holds the vectors and, a thread, one fold's copy of them; while its scaler is fitted, one more in
-float64.
+narrower ones. Memory holds the vectors and, a thread, one fold's copy of them.
 """
 
 import contextlib
@@ -239,13 +238,13 @@ def _walk_paths(
     paths: list[list[Spec]], vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, seed: int
 ) -> list[Walked]:
     """Walk paths of one fold that differ in their PCA width only; the widest PCA serves all."""
-    scaled = _prepare(Spec("", paths[0][0].root), vectors, train, val, seed)
+    scaled = _prepare(Spec("", paths[0][0].root), vectors, train, val)
     widths = [path[0].n_components or 0 for path in paths]
     results: dict[int, Walked] = {}
     for index in np.argsort([width > 0 for width in widths], kind="stable"):  # all directions first: then they can go
         width = widths[index]
         if width and scaled[0].shape[1] != max(widths):
-            pca = paths[int(np.argmax(widths))][0].preprocessing(seed, in_place=True)[-1][1]
+            pca = paths[int(np.argmax(widths))][0].preprocessing(in_place=True)[-1][1]
             scaled = pca.fit_transform(scaled[0]), pca.transform(scaled[1])
         data = tuple(np.ascontiguousarray(side[:, :width]) for side in scaled) if width else scaled
         results[int(index)] = _walk(paths[index], data, labels[train], labels[val], seed)
@@ -297,7 +296,7 @@ def _race(
     predicted: dict[int, list[np.ndarray]] = {index: [] for index in alive}
     for fold, (train, val) in enumerate(folds):
         kinds = list(dict.fromkeys(specs[index].preprocessing_only() for index in alive))
-        prepared = parallel(delayed(_prepare)(kind, vectors, train, val, seed) for kind in kinds)
+        prepared = parallel(delayed(_prepare)(kind, vectors, train, val) for kind in kinds)
         data = dict(zip(kinds, prepared, strict=True))
         jobs = (
             delayed(_fit_prepared)(specs[i], data[specs[i].preprocessing_only()], labels[train], seed) for i in alive
@@ -324,11 +323,9 @@ def _beaten(predicted: dict[int, np.ndarray], labels: np.ndarray) -> set[int]:
     return found
 
 
-def _prepare(
-    spec: Spec, vectors: np.ndarray, train: np.ndarray, val: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _prepare(spec: Spec, vectors: np.ndarray, train: np.ndarray, val: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A fold's two sides after the preprocessing that was fitted on its training side."""
-    steps = make_pipeline(*(step for _, step in spec.preprocessing(seed, in_place=True)))
+    steps = make_pipeline(*(step for _, step in spec.preprocessing(in_place=True)))
     return steps.fit_transform(vectors[train]), steps.transform(vectors[val])
 
 
