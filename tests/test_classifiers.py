@@ -79,6 +79,8 @@ def test_pca_finds_the_directions_of_the_full_decomposition(shape):
     projected = pca.fit_transform(vectors)
     np.testing.assert_allclose(np.abs(projected), np.abs(reference.transform(vectors)), atol=5e-3)
     np.testing.assert_allclose(pca.explained_variance_, reference.explained_variance_, rtol=1e-4)
+    np.testing.assert_allclose(pca.explained_variance_ratio_, reference.explained_variance_ratio_, rtol=1e-4)
+    np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(20), atol=1e-5)
     np.testing.assert_array_equal(vectors, before)
 
 
