@@ -139,7 +139,7 @@ class Spec:
     def preprocessing(self, *, in_place: bool = False) -> list[tuple[str, object]]:
         """The unfitted steps before the classifier; `in_place` lets them overwrite their input, to save memory."""
         steps: list[tuple[str, object]] = [("root", RootNormalizer(copy=not in_place))] if self.root else []
-        steps.append(("scaler", ChunkedScaler(copy=not in_place)))
+        steps.append(("scaler", ChunkedScaler(copy=not (in_place or self.root))))  # roots are a copy already
         if self.n_components:
             steps.append(("pca", ExactPCA(self.n_components)))
         return steps

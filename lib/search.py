@@ -295,13 +295,8 @@ def _race(
     alive = list(range(len(specs)))
     predicted: dict[int, list[np.ndarray]] = {index: [] for index in alive}
     for fold, (train, val) in enumerate(folds):
-        kinds = list(dict.fromkeys(specs[index].preprocessing_only() for index in alive))
-        prepared = parallel(delayed(_prepare)(kind, vectors, train, val) for kind in kinds)
-        data = dict(zip(kinds, prepared, strict=True))
-        jobs = (
-            delayed(_fit_prepared)(specs[i], data[specs[i].preprocessing_only()], labels[train], seed) for i in alive
-        )
-        for index, proba in zip(alive, parallel(jobs), strict=True):
+        probas = _fit_fold(parallel, [specs[index] for index in alive], vectors, labels, train, val, seed)
+        for index, proba in zip(alive, probas, strict=True):
             rows.append((index, fold, *_scores(proba, labels[val])))
             predicted[index].append(proba.argmax(1))
             yield index, proba
@@ -310,6 +305,23 @@ def _race(
         if fold + 1 < len(folds):
             alive = [index for index in alive if index not in beaten]
             yield from ((index, None) for index in sorted(beaten) for _ in folds[fold + 1 :])
+
+
+def _fit_fold(
+    parallel: Parallel,
+    specs: list[Spec],
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    seed: int,
+) -> list[np.ndarray]:
+    """Probabilities of one fold's validation side by each spec; no copy of the fold outlives it."""
+    kinds = list(dict.fromkeys(spec.preprocessing_only() for spec in specs))
+    prepared = dict(zip(kinds, parallel(delayed(_prepare)(kind, vectors, train, val) for kind in kinds), strict=True))
+    return parallel(
+        delayed(_fit_prepared)(spec, prepared[spec.preprocessing_only()], labels[train], seed) for spec in specs
+    )
 
 
 def _beaten(predicted: dict[int, np.ndarray], labels: np.ndarray) -> set[int]:

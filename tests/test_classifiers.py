@@ -105,6 +105,7 @@ def test_preprocessing_in_place_holds_no_second_copy_of_the_rows():
         (Spec("mlp", True, 3, hidden=(8,), alpha=1.0), ["root", "scaler", "pca", "classifier"]),
     ],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_pipelines_have_their_steps_in_order(spec, names):
     steps = dict(spec.build(seed=7).steps)
     assert list(steps) == names
@@ -114,6 +115,10 @@ def test_pipelines_have_their_steps_in_order(spec, names):
     assert steps["classifier"].random_state == 7
     if "pca" in steps:
         assert steps["pca"].n_components == 3
+    vectors = np.random.default_rng(0).random((30, 5), dtype=np.float32)
+    before = vectors.copy()
+    spec.build(seed=7).fit(vectors, np.arange(30) % 2).predict(vectors)
+    np.testing.assert_array_equal(vectors, before)
 
 
 def test_a_spec_decides_the_classifier():
