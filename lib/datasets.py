@@ -11,6 +11,8 @@ from time import time_ns
 
 import pandas as pd
 
+from lib.corrections import FILE as CORRECTIONS_FILE
+from lib.corrections import Correction, read_corrections
 from lib.errors import DataError, ImageError
 from lib.images import MAX_BYTES, inspect
 from lib.sources import Candidate, find_candidates, locate, root_of
@@ -20,6 +22,7 @@ from lib.storage import display_path, sha256_bytes
 MANIFEST_COLUMNS = ["sha256", "path", "label", "split", "group", "unit", "format", "width", "height", "bytes"]
 REJECTED_COLUMNS = ["path", "label", "reason"]
 FILE_COLUMNS = ["path", "bytes", "mtime_ns", "sha256", "format", "width", "height"]
+CORRECTION_COLUMNS = ["image", "action", "label", "was", "found"]
 CHUNK = 64  # files a thread checks before it is given others
 SETTLED_NS = 2_000_000_000  # a file changed so shortly before it was read may change again within one tick of its clock
 
@@ -38,12 +41,15 @@ class Dataset:
         REJECTED_COLUMNS.
     files : DataFrame, one row a file that need not be read again while its size and time of change stay
         FILE_COLUMNS.
+    corrections : DataFrame, one row a line of corrections.csv
+        CORRECTION_COLUMNS: `was` is the label in the data, `found` whether the data have the image.
     """
 
     root: Path
     manifest: pd.DataFrame
     rejected: pd.DataFrame
     files: pd.DataFrame
+    corrections: pd.DataFrame
 
     @property
     def classes(self) -> list[str]:
@@ -80,7 +86,8 @@ def read_dataset(
     ----------
     data_dir : str
         A folder of class folders (with or without train/val/test above them), a CSV with columns image, label and
-        optionally split and group, or "torchvision:NAME". Relative paths start at the project root.
+        optionally split and group, or "torchvision:NAME". Relative paths start at the project root. A corrections.csv
+        beside the images or the CSV is followed.
     seed : int
         Another seed draws another split.
     test_fraction, val_fraction : float in [0, 1)
@@ -94,7 +101,7 @@ def read_dataset(
     Raises
     ------
     DataError
-        See `locate` and `check_classes`; also for a CSV without the columns.
+        See `locate`, `read_corrections` and `check_classes`; also for a CSV without the columns.
     """
     if not (test_fraction >= 0 and val_fraction >= 0 and test_fraction + val_fraction < 1):
         raise DataError(
@@ -104,13 +111,14 @@ def read_dataset(
     source = locate(data_dir)
     root = root_of(source)
     candidates = find_candidates(source)
+    corrections = _correct(candidates, read_corrections(root), min_class_size)
     started = time_ns()
     rows, refused = _look_at(root, candidates, _by_path(known), progress or (lambda items, _: items))
     columns = [*(name for name in MANIFEST_COLUMNS if name != "unit"), "mtime_ns"]
     found = pd.DataFrame(rows, columns=columns).sort_values("path", ignore_index=True)
     files = found.loc[found["mtime_ns"] < started - SETTLED_NS, FILE_COLUMNS].reset_index(drop=True)
     rejected = pd.DataFrame(refused, columns=REJECTED_COLUMNS)
-    dataset = Dataset(root, found.drop(columns="mtime_ns"), rejected, files)
+    dataset = Dataset(root, found.drop(columns="mtime_ns"), rejected, files, corrections)
     dataset = dataset.without(_leaks(dataset.manifest))
     check_classes(dataset, min_class_size)
     dataset = _split(dataset, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction)
@@ -161,6 +169,37 @@ def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images by class (rows) and split (columns)."""
     counts = manifest.groupby(["label", "split"]).size().unstack(fill_value=0)
     return counts[[split for split in SPLITS if split in counts]]
+
+
+def _correct(candidates: list[Candidate], corrections: dict[str, Correction], min_class_size: int) -> pd.DataFrame:
+    """Relabel and drop candidates in place; what was corrected as CORRECTION_COLUMNS.
+
+    Raises
+    ------
+    DataError
+        If a new label would be a class of its own and is too rare for that: most likely it is misspelt.
+    """
+    classes = {candidate.label for candidate in candidates if not candidate.reason}
+    by_path = {candidate.path: candidate for candidate in reversed(candidates) if not candidate.reason}
+    rows = []
+    for correction in corrections.values():
+        candidate = by_path.get(correction.image)
+        rows.append((*vars(correction).values(), candidate.label if candidate else "", candidate is not None))
+        if candidate is None:
+            continue
+        if correction.action == "relabel":
+            candidate.label = correction.label
+        elif correction.action == "drop":
+            candidate.reason = f"dropped by {CORRECTIONS_FILE}"
+    table = pd.DataFrame(rows, columns=CORRECTION_COLUMNS)
+    new = table.loc[table["found"] & (table["action"] == "relabel") & ~table["label"].isin(classes), "label"]
+    for label, n in new.value_counts().items():
+        if n < min_class_size:
+            raise DataError(
+                f"{CORRECTIONS_FILE} gives {n} image{'s' * (n > 1)} the label {label!r}, which is no class of the data "
+                f"({', '.join(sorted(classes))}); correct it, or give it {min_class_size} images to make it one."
+            )
+    return table
 
 
 def _by_path(known: pd.DataFrame | None) -> dict[str, list]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.corrections import FILE as CORRECTIONS_FILE
 from lib.errors import DataError
-from lib.storage import artifacts_dir, display_path, project_path, sha256_bytes, task_name
+from lib.storage import artifacts_dir, display_path, project_path, sha256_bytes, sha256_file, task_name
 from lib.torchvision_data import PREFIX, write_class_folders
 
 SPLIT_FOLDERS = {
@@ -49,7 +50,7 @@ def locate(data_dir: str) -> Path:
         If there is nothing there.
     """
     if data_dir.startswith(PREFIX):
-        return write_class_folders(data_dir.removeprefix(PREFIX), project_path("data/torchvision"))
+        return write_class_folders(data_dir.removeprefix(PREFIX), _torchvision_folder())
     path = project_path(data_dir)
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".csv"):
         return path
@@ -58,23 +59,29 @@ def locate(data_dir: str) -> Path:
     raise DataError(f"data_dir {display_path(path)} {found}; give {wanted}.")
 
 
+def _torchvision_folder() -> Path:
+    """Where torchvision's datasets are kept."""
+    return project_path("data/torchvision")
+
+
 def find_candidates(source: Path) -> list[Candidate]:
     """Every file that a folder of class folders holds or a CSV manifest names; raises DataError as `_from_csv` does."""
     return list(_from_folders(source) if source.is_dir() else _from_csv(source))
 
 
 def listing_hash(data_dir: str) -> str:
-    """SHA-256 over name, size and time of change of every file below a data source, without reading images.
+    """SHA-256 over name, size and time of change of every file of a data source, without reading images.
 
     Tells whether the data may have changed since; `lib.datasets.Dataset.data_hash` tells whether they did.
     """
     if data_dir.startswith(PREFIX):
-        return sha256_bytes(data_dir.encode())
+        corrections = _torchvision_folder() / data_dir.removeprefix(PREFIX) / "images" / CORRECTIONS_FILE
+        return sha256_bytes(f"{data_dir} {sha256_file(corrections) if corrections.is_file() else ''}".encode())
     source = locate(data_dir)
     if source.is_dir():
         names = ["/".join(parts) for parts in _walk(source)]
     else:
-        names = [source.name, *(candidate.path for candidate in _from_csv(source))]
+        names = [source.name, CORRECTIONS_FILE, *(candidate.path for candidate in _from_csv(source))]
     lines = []
     for name in names:
         try:
@@ -118,6 +125,8 @@ def _from_folders(root: Path) -> Iterator[Candidate]:
     depth = 2 if split_above else 1
     filled = set()
     for parts in _walk(root):
+        if parts == (CORRECTIONS_FILE,):
+            continue
         candidate = Candidate("/".join(parts))
         if len(parts) > depth and not any(map(_is_hidden, parts[:depth])):
             filled.add(parts[:depth])

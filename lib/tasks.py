@@ -15,6 +15,7 @@ from lib.splits import SPLITS
 from lib.storage import read_json, read_table, task_dir, write_json, write_table
 
 MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
+CORRECTIONS_FILE = "corrections.csv"  # what was followed of the file of that name beside the data
 FILES_FILE = "files.parquet"  # what need not be read again; no stage's input, for times of change are in it
 
 
@@ -46,7 +47,7 @@ class TaskEmbeddings:
 
 
 def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str, reason: str, seed: int) -> list[Path]:
-    """Write manifest.parquet, rejected.csv, dataset.json and files.parquet of a task; their paths.
+    """Write manifest.parquet, rejected.csv, corrections.csv, dataset.json and files.parquet of a task; their paths.
 
     Parameters
     ----------
@@ -86,11 +87,11 @@ def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str,
             "onnx_sha256": encoder.card["sha256"],
         },
     }
-    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE, FILES_FILE)]
-    write_table(files[0], dataset.manifest)
-    write_table(files[1], dataset.rejected)
-    write_json(files[2], facts)
-    write_table(files[3], dataset.files)
+    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, CORRECTIONS_FILE, DATASET_FILE, FILES_FILE)]
+    for file, table in zip(files, (dataset.manifest, dataset.rejected, dataset.corrections), strict=False):
+        write_table(file, table)
+    write_json(files[3], facts)
+    write_table(files[4], dataset.files)
     return files
 
 
@@ -100,6 +101,12 @@ def known_files(task: str) -> pd.DataFrame | None:
         return read_table(task_dir(task) / FILES_FILE)
     except ArtifactError:
         return None
+
+
+def kept_images(task: str) -> set[str]:
+    """Paths of the images that corrections.csv says to keep as they are: a person has looked at them."""
+    table = read_table(task_dir(task) / CORRECTIONS_FILE)
+    return set(table.loc[table["action"] == "keep", "image"])
 
 
 def load_task(task: str, splits: Sequence[str]) -> TaskEmbeddings:
