@@ -156,6 +156,11 @@ class Spec:
         """Plain values, without those that mean nothing for the family."""
         return {key: value for key, value in asdict(self).items() if value is not None or key == "n_components"}
 
+    @classmethod
+    def from_json(cls, values: dict) -> "Spec":
+        """Inverse of `to_json`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
     def __str__(self) -> str:
         steps = (["square root"] if self.root else []) + ["scaler"]
         steps += [f"PCA {self.n_components}"] if self.n_components else []

@@ -43,11 +43,17 @@ def say(*sentences: str) -> None:
 
 def figure(ax: plt.Axes, caption: str, alt: str) -> None:
     """Show a drawing with its caption; `alt` tells in words what it shows to those who do not see it."""
+    display(
+        HTML(f'<figure class="plot">{figure_image(ax, alt)}<figcaption>{html.escape(caption)}</figcaption></figure>')
+    )
+
+
+def figure_image(ax: plt.Axes, alt: str) -> str:
+    """A drawing as an <img> that holds its pixels; the figure is closed."""
     buffer = io.BytesIO()
     ax.figure.savefig(buffer, format="png")
     plt.close(ax.figure)
-    display(HTML(f'<figure class="plot"><img src="{data_url(buffer.getvalue(), "png")}" alt="{html.escape(alt)}">'
-                 f"<figcaption>{html.escape(caption)}</figcaption></figure>"))  # fmt: skip
+    return f'<img src="{data_url(buffer.getvalue(), "png")}" alt="{html.escape(alt)}">'
 
 
 def data_url(data: bytes, kind: str) -> str:
@@ -65,24 +71,45 @@ def picture(image: Image.Image) -> str:
 
 def pictures(items: Sequence[tuple[Image.Image | None, str]], caption: str) -> None:
     """Show pictures in a row that wraps, a line of text below each; None stands for what cannot be shown."""
-    cells = []
-    for image, text in items:
-        shown = "<span>no picture</span>"
-        if image is not None:
-            shown = f'<img src="{picture(image)}" alt="{html.escape(text)}" width="{THUMBNAIL_SIDE}">'
-        cells.append(f"<li>{shown}<br>{html.escape(text)}</li>")
-    display(
-        HTML(
-            f'<figure class="pictures"><ul>{"".join(cells)}</ul>'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
-    )
+    _show_pictures([f"<li>{_picture_html(image, text)}</li>" for image, text in items], caption)
+
+
+def _picture_html(image: Image.Image | None, text: str) -> str:
+    """A picture with a line of text below."""
+    shown = "<span>no picture</span>"
+    if image is not None:
+        shown = f'<img src="{picture(image)}" alt="{html.escape(text)}" width="{THUMBNAIL_SIDE}">'
+    return f"{shown}<br>{html.escape(text)}"
 
 
 def thumbnails(root: Path, paths: Sequence[str], texts: Sequence[str], caption: str) -> None:
     """Show image files in a row that wraps, a line of text below each."""
     items = [(_thumbnail(root / path), text) for path, text in zip(paths, texts, strict=True)]
     pictures(items, caption)
+
+
+def pairs(root: Path, table: pd.DataFrame, caption: str) -> None:
+    """Show pairs of image files beside each other; columns path, label, split and the same with other_ before."""
+    rows = []
+    for row in table.itertuples():
+        sides = ((row.path, row.label, row.split), (row.other_path, row.other_label, row.other_split))
+        rows.append([(_thumbnail(root / path), f"{label}, {split}") for path, label, split in sides])
+    picture_rows(rows, caption)
+
+
+def picture_rows(rows: Sequence[Sequence[tuple[Image.Image | None, str]]], caption: str) -> None:
+    """Show pictures that belong together beside each other, a line of text below each."""
+    items = []
+    for row in rows:
+        shown = "".join(f"<div>{_picture_html(image, text)}</div>" for image, text in row)
+        items.append(f'<li class="together">{shown}</li>')
+    _show_pictures(items, caption)
+
+
+def _show_pictures(items: Sequence[str], caption: str) -> None:
+    """Show list items in a row that wraps."""
+    title = html.escape(caption)
+    display(HTML(f'<figure class="pictures"><ul>{"".join(items)}</ul><figcaption>{title}</figcaption></figure>'))
 
 
 def _thumbnail(path: Path) -> Image.Image | None:
@@ -95,13 +122,21 @@ def _thumbnail(path: Path) -> Image.Image | None:
 
 def table(rows: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
     """Show a table with its caption; numbers with a fraction get `digits` places."""
+    display(HTML(table_html(rows, caption, digits=digits)))
+
+
+def table_html(rows: pd.DataFrame, caption: str, *, digits: int = 3) -> str:
+    """A table as HTML; a wide one scrolls by itself, by keys too."""
     header = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows.columns)
     body = "".join(
         "<tr>" + "".join(f"<td{_align(value)}>{_cell(value, digits)}</td>" for value in map(_native, row)) + "</tr>"
         for row in rows.itertuples(index=False, name=None)
     )
-    display(HTML(f'<div class="table" tabindex="0"><table><caption>{html.escape(caption)}</caption>'
-                 f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"))  # fmt: skip
+    title = html.escape(caption)
+    return (
+        f'<div class="table" tabindex="0" role="group" aria-label="{title}"><table><caption>{title}</caption>'
+        f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _native(value: object) -> object:

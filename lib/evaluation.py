@@ -1,6 +1,7 @@
 """Scoring on the test split, which is opened here and nowhere else, and the gate a version must pass to serve."""
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,14 @@ from lib.metrics import (
     log_loss,
     macro_f1,
     per_class_table,
+    proportion,
 )
 from lib.prediction import Predictor
+from lib.provenance import utc_now
+from lib.storage import read_json, task_dir, write_json
 from lib.tasks import TaskEmbeddings, load_task
 
+OPENINGS_FILE = "test_openings.json"
 PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
 
 
@@ -42,6 +47,69 @@ def open_test_split(task: str, version: registry.Version) -> TaskEmbeddings:
     if not len(test.labels):
         raise DataError(f"Task {task!r} has no test image; raise `test_fraction` in the embedding stage.")
     return test
+
+
+def record_opening(task: str, version: registry.Version) -> list[dict]:
+    """Note that a version is scored on the test images of its data and split; every opening of these images so far.
+
+    The more often they are looked at to decide something, the less they tell: see the count before trusting a gain.
+    """
+    path = task_dir(task) / OPENINGS_FILE
+    known = read_json(path) if path.exists() else []
+    data = version.card["data"]["hash"]
+    known.append({"version": version.name, "data": data, "opened": utc_now()})
+    write_json(path, known)
+    return [opening for opening in known if opening["data"] == data]
+
+
+def validation_part(task: str, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and probabilities (n, n_classes) of the validation images, on which thresholds are chosen."""
+    val = load_task(task, ["val"])
+    proba = predictor.proba(val.vectors) if len(val.labels) else np.zeros((0, len(predictor.classes)))
+    return val.labels, proba
+
+
+def slices(manifest: pd.DataFrame, measures: pd.DataFrame, right: np.ndarray) -> pd.DataFrame:
+    """Accuracy on quarters of the images by size, brightness, contrast and sharpness: where a model is weak.
+
+    Parameters
+    ----------
+    manifest : DataFrame of n rows
+    measures : DataFrame of n rows
+        From `lib.appearance.Appearances`.
+    right : ndarray of shape (n,), bool
+
+    Returns
+    -------
+    DataFrame
+        Columns slice, range, n, accuracy, low, high. What hardly varies is not cut into quarters.
+    """
+    features = {
+        "short side (pixels)": manifest[["width", "height"]].min(axis=1).to_numpy(dtype=float),
+        "brightness": measures["brightness"].to_numpy(),
+        "contrast": measures["contrast"].to_numpy(),
+        "sharpness": measures["sharpness"].to_numpy(),
+    }
+    rows = []
+    for name, values in features.items():
+        edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
+        part = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+        for code in range(len(edges) - 1 if len(edges) > 2 else 0):
+            members = part == code
+            share = proportion(int(right[members].sum()), int(members.sum()))
+            low, high = (f"{edge:.0f}" if edge >= 10 else f"{edge:.2f}" for edge in edges[code : code + 2])
+            rows.append((name, f"{low} to {high}", int(members.sum()), share.value, share.low, share.high))
+    return pd.DataFrame(rows, columns=["slice", "range", "n", "accuracy", "low", "high"])
+
+
+def latencies(predictor: Predictor, files: list[bytes]) -> np.ndarray:
+    """Milliseconds from a file's bytes to its prediction, one file after another, the first one left out; (n - 1,)."""
+    found = []
+    for data in files:
+        started = perf_counter()
+        predictor.predict([data])
+        found.append(1000 * (perf_counter() - started))
+    return np.array(found[1:])
 
 
 def score(labels: np.ndarray, proba: np.ndarray, classes: list[str], *, seed: int) -> dict:

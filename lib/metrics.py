@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 CONFIDENCE = 0.95
 
@@ -106,6 +106,23 @@ def per_class_table(y_true: np.ndarray, y_pred: np.ndarray, classes: list[str], 
             row |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def precision_recall(y_true: np.ndarray, proba: np.ndarray, classes: list[str]) -> dict[str, tuple[np.ndarray, ...]]:
+    """One-vs-rest precision and recall of each class that has images, over all thresholds.
+
+    Returns
+    -------
+    dict of label -> (recall, precision, average precision)
+        Two float arrays of equal length, recall falling, and a float; the worst average precision first.
+    """
+    found = {}
+    for code, label in enumerate(classes):
+        if not (y_true == code).any():
+            continue
+        precision, recall, _ = precision_recall_curve(y_true == code, proba[:, code])
+        found[label] = (recall, precision, float(average_precision_score(y_true == code, proba[:, code])))
+    return dict(sorted(found.items(), key=lambda item: item[1][2]))
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,21 @@ def label_suspects(manifest: pd.DataFrame, labels: np.ndarray, proba: np.ndarray
     return found.sort_values("p_given", kind="stable", ignore_index=True)[SUSPECT_COLUMNS]
 
 
+def with_opinions(manifest: pd.DataFrame, labels: np.ndarray, proba: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    """The manifest with two more columns: predicted, the most probable class, and p_given, the label's probability."""
+    predicted = np.array(classes, dtype=object)[proba.argmax(axis=1)]
+    return manifest.assign(predicted=predicted, p_given=proba[np.arange(len(labels)), labels])
+
+
+def unreviewed(table: pd.DataFrame, kept: set[str]) -> pd.DataFrame:
+    """A table of this module without the images a person decided to keep; of pairs without those of two such images."""
+    if "image" in table:
+        reviewed = table["image"].isin(kept)
+    else:
+        reviewed = table["path"].isin(kept) & table["other_path"].isin(kept)
+    return table[~reviewed].reset_index(drop=True)
+
+
 def outliers(manifest: pd.DataFrame, near: Neighbours) -> pd.DataFrame:
     """Images far from all others, the farthest first: their last neighbour lies beyond Tukey's outer fence.
 

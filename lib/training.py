@@ -16,6 +16,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from lib.classifiers import Spec
 from lib.neighbours import Neighbours
 from lib.search import Folds, cross_validate, fit_predict, fold_threads, search_logistic
+from lib.splits import assign_splits
 from lib.splits import folds as draw_folds
 
 KNN_NEIGHBOURS = 10
@@ -181,6 +182,39 @@ def learning_curve(
         for (fold, sub, val), proba in zip(subsets, probas, strict=True)
     ]
     return pd.DataFrame(rows, columns=["n_train", "fold", "accuracy"])
+
+
+def resplit_accuracies(
+    spec: Spec, vectors: np.ndarray, manifest: pd.DataFrame, labels: np.ndarray, *, n_splits: int, seed: int
+) -> np.ndarray:
+    """Accuracy of a spec on test parts drawn anew, trained on all else each time: the spread a single split hides.
+
+    Parameters
+    ----------
+    spec : Spec
+    vectors : ndarray of shape (n, dim), float32
+    manifest : DataFrame of n rows
+        Every image of the task; as many as are in its test part are drawn.
+    labels : ndarray of shape (n,), int
+    n_splits, seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_splits,)
+    """
+    share = float((manifest["split"] == "test").mean())
+    pairs = []
+    for number in range(n_splits):
+        split = assign_splits(
+            manifest["sha256"], manifest["label"], manifest["group"], [""] * len(manifest),
+            seed=seed + 1 + number, test_fraction=share, val_fraction=0.0,
+        )  # fmt: skip
+        pairs.append((np.flatnonzero(split == "train"), np.flatnonzero(split == "test")))
+    with fold_threads() as parallel:
+        probas = parallel(
+            delayed(fit_predict)(spec.build(seed, in_place=True), vectors, labels, *pair) for pair in pairs
+        )
+    return np.array([(p.argmax(1) == labels[test]).mean() for p, (_, test) in zip(probas, pairs, strict=True)])
 
 
 def rescaled(proba: np.ndarray, model: CalibratedClassifierCV) -> np.ndarray:

@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from lib.backbones import LITE0, Choice, load_backbone
 from lib.inference import OnnxEncoder
@@ -111,6 +112,52 @@ def shared_environment(shared_folder: Path) -> dict[str, str]:
     environment = dict(os.environ)
     set_own_folders(environment, shared_folder)
     return environment
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def chromium() -> str:
+    """Path of a Chromium, installed from Debian's packages where root can and there is none."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run("apt-get update -q && apt-get install -qy chromium", shell=True, check=False, timeout=600)
+        found = shutil.which(CHROMIUM[0])
+    if found is None:
+        pytest.fail("No Chromium is installed; run: sudo apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a file in the browser, without a network: open_page(path, width=1000, height=900, **context options).
+
+    What the page's scripts complain of fails the test.
+    """
+    contexts, complaints = [], []
+
+    def open_file(path: Path, *, width: int = 1000, height: int = 900, **options: object) -> Page:
+        context = browser.new_context(offline=True, viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 RunPipeline = Callable[..., subprocess.CompletedProcess]

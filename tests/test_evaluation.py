@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from lib import evaluation
+from lib.appearance import MEASURES
 from lib.errors import ArtifactError, DataError
 from lib.metrics import Estimate
 
@@ -223,3 +224,42 @@ def test_a_champion_that_cannot_be_compared_does_not_stop_the_gate(tmp_path, mon
 )
 def test_what_serves_is_exactly_what_was_evaluated_unless_a_gpu_made_the_vectors(backbone, tolerance):
     assert evaluation.served_tolerance({"backbone": backbone}) == tolerance
+
+
+def test_every_opening_of_the_same_test_part_is_counted():
+    def version(name, data):
+        return SimpleNamespace(name=name, card={"data": {"hash": data}})
+
+    counts = [
+        len(evaluation.record_opening("t", version(*which)))
+        for which in (("v1", "a"), ("v1", "a"), ("v2", "b"), ("v3", "a"))
+    ]
+    assert counts == [1, 2, 1, 3]
+    assert {opening["version"] for opening in evaluation.record_opening("t", version("v4", "a"))} == {"v1", "v3", "v4"}
+
+
+def test_slices_are_quarters_with_their_accuracy_and_what_does_not_vary_is_not_cut():
+    n = 80
+    manifest = pd.DataFrame({"width": 40, "height": 30}, index=range(n))
+    measures = pd.DataFrame(0.5, index=range(n), columns=MEASURES).assign(brightness=np.arange(n) / n)
+    right = np.arange(n) >= 20  # the darkest quarter is wrong
+    table = evaluation.slices(manifest, measures, right)
+    assert set(table["slice"]) == {"brightness"}
+    assert table["n"].tolist() == [20, 20, 20, 20]
+    assert table["accuracy"].tolist() == [0, 1, 1, 1]
+    assert table["range"].iloc[0] == "0.00 to 0.25"
+
+
+def test_the_first_file_does_not_count_in_the_time_an_answer_takes():
+    seen = []
+    times = evaluation.latencies(SimpleNamespace(predict=seen.append), [b"1", b"2", b"3"])
+    assert seen == [[b"1"], [b"2"], [b"3"]]
+    assert times.shape == (2,)
+    assert (times >= 0).all()
+
+
+def test_without_validation_images_there_is_no_probability_to_choose_by(monkeypatch):
+    empty = SimpleNamespace(labels=np.zeros(0, dtype=int), vectors=np.zeros((0, 4), dtype=np.float32))
+    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: empty)
+    labels, proba = evaluation.validation_part("t", SimpleNamespace(classes=["a", "b"]))
+    assert (labels.shape, proba.shape) == ((0,), (0, 2))

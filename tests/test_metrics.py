@@ -214,3 +214,15 @@ def test_without_images_scores_are_nan_and_intervals_say_nothing():
     nothing = metrics.compare_paired(EMPTY, EMPTY, EMPTY)
     assert (nothing.n, nothing.p_value, nothing.difference.low, nothing.difference.high) == (0, 1, -1, 1)
     assert np.isnan([nothing.difference.value, nothing.standard_error]).all()
+
+
+def test_average_precision_by_hand():
+    labels = np.array([0, 0, 1, 1])
+    proba = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.85, 0.15]])
+    curves = metrics.precision_recall(labels, proba, ["a", "b", "absent"])
+    assert sorted(curves) == ["a", "b"]
+    # b ranks 0.7 (right), 0.2 (wrong), 0.15 (right): precision 1 at recall 1/2, 2/3 at recall 1.
+    assert curves["b"][2] == pytest.approx(1 / 2 + 2 / 3 / 2)
+    assert curves["a"][2] == pytest.approx(1 / 2 + 2 / 3 / 2)
+    recall, precision, _ = curves["a"]
+    assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)

@@ -10,6 +10,7 @@ from matplotlib.collections import PathCollection
 
 from lib import metrics, plots
 from lib.plots.style import LARGEST_SIDE, matrix_size, plain
+from lib.selective import risk_coverage
 
 ODD_LABELS = ["$5 & $6", "<b>bold</b>", "x" * 60, "鳥", "عربي", "_hidden", "a\\$b", "50 %", "{x}_^", "two\nlines"]
 RNG = np.random.default_rng(0)
@@ -61,6 +62,12 @@ CURVE["folds"] = 5
 FOLDS = pd.DataFrame({"logistic regression": [0.7, 0.8], "MLP": [0.75, 0.7]})
 SIZES = pd.DataFrame({"n_train": [10, 10, 20, 20], "fold": [0, 1, 0, 1], "accuracy": [0.5, 0.6, 0.7, 0.7]})
 RIGHT = np.arange(1234) % 4 > 0
+CURVES = metrics.precision_recall(RNG.integers(0, 3, 60), RNG.dirichlet(np.ones(3), 60), list("abc"))
+SETS = pd.DataFrame({"size": [1, 2], "n": [1200, 34], "coverage": [0.9, 1.0], "low": 0.8, "high": 1.0})
+DAMAGE = pd.DataFrame({"corruption": "blur", "unit": "%", "severity": range(4), "level": [0, 1, 2, 4], "n": 1234})
+DAMAGE[["accuracy", "low", "high"]] = [0.8, 0.7, 0.9]
+SLICES = pd.DataFrame({"slice": "brightness", "range": ["0 to 1", "1 to 2"], "n": 5, "accuracy": [0.7, 0.9]})
+SLICES[["low", "high"]] = [0.6, 0.95]
 DRAW = {
     "plot_class_counts": lambda ax: plots.plot_class_counts(counts(["a", "b"]), ax),
     "plot_image_sizes": lambda ax: plots.plot_image_sizes(np.full(1234, 40), np.full(1234, 30), ax),
@@ -72,6 +79,11 @@ DRAW = {
     "plot_class_f1": lambda ax: plots.plot_class_f1(scores(["a", "b"]), ax),
     "plot_reliability": lambda ax: plots.plot_reliability({"before": bins(), "after": bins()}, ax),
     "plot_confidence": lambda ax: plots.plot_confidence(RNG.random(1234), RIGHT, ax),
+    "plot_precision_recall": lambda ax: plots.plot_precision_recall(CURVES, ax=ax),
+    "plot_risk_coverage": lambda ax: plots.plot_risk_coverage(risk_coverage(RIGHT, RNG.random(1234)), 0.5, ax),
+    "plot_set_sizes": lambda ax: plots.plot_set_sizes(SETS, ax),
+    "plot_corruptions": lambda ax: plots.plot_corruptions(DAMAGE, ax),
+    "plot_slices": lambda ax: plots.plot_slices(SLICES, 0.8, ax),
     "plot_validation_curve": lambda ax: plots.plot_validation_curve(CURVE.assign(preprocessing="scaler"), ax),
     "plot_mlp_grid": lambda ax: plots.plot_mlp_grid(CURVE.assign(network="scaler + MLP (64)"), ax),
     "plot_fold_scores": lambda ax: plots.plot_fold_scores(FOLDS, ax),
@@ -109,6 +121,9 @@ def test_without_axes_a_plot_makes_one_figure(name):
         ("plot_class_f1", "6"),
         ("plot_reliability", "60"),
         ("plot_confidence", "1,234"),
+        ("plot_risk_coverage", "1,234"),
+        ("plot_set_sizes", "1,234"),
+        ("plot_corruptions", "1,234"),
         ("plot_map", "60"),
     ],
 )
@@ -257,3 +272,12 @@ def test_a_network_that_was_given_up_is_a_cross_without_an_error_bar():
     np.testing.assert_allclose(crosses.get_offsets(), [[1.0, 0.5]])
     assert ax.lines[0].get_xdata().tolist() == [0.1]
     plt.close(ax.figure)
+
+
+def test_the_darker_a_cell_the_larger_its_share_and_its_number_stays_legible():
+    def light(color):
+        return sum(weight * int(color[at : at + 2], 16) for weight, at in ((0.2126, 1), (0.7152, 3), (0.0722, 5)))
+
+    grounds, inks = zip(*(plots.share_color(share) for share in np.linspace(0, 1, 11)), strict=True)
+    assert [light(ground) for ground in grounds] == sorted((light(ground) for ground in grounds), reverse=True)
+    assert all(abs(light(ground) - light(ink)) > 90 for ground, ink in zip(grounds, inks, strict=True))

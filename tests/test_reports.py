@@ -3,6 +3,7 @@ import re
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from lib import reports
 from lib.reports.page import render, without_progress
@@ -37,9 +38,15 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(params=[*(f"tiny/{stage.notebook.stem}.html" for stage in STAGES.values()), "index.html"])
-def page_text(request, tiny_task):
+def page_path(request, tiny_task):
     """Each page of the tiny run."""
-    return (reports_dir() / request.param).read_text(encoding="utf-8")
+    return reports_dir() / request.param
+
+
+@pytest.fixture
+def page_text(page_path):
+    """Its text."""
+    return page_path.read_text(encoding="utf-8")
 
 
 def test_a_page_loads_nothing_from_outside(page_text):
@@ -148,3 +155,17 @@ def test_a_damaged_version_is_named_in_the_index():
     write_json(task_dir("t") / "pipeline.json", {"task": "t", "stages": {}})
     reports.write_index()
     assert "damaged" in (reports_dir() / "index.html").read_text()
+
+
+def test_a_page_has_no_serious_fault_of_accessibility(page_path, open_page):
+    found = Axe().run(open_page(page_path)).response["violations"]
+    serious = [
+        (fault["id"], fault["nodes"][0]["html"]) for fault in found if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_a_page_fits_a_phone_and_prints(page_path, open_page):
+    page = open_page(page_path, width=390, height=800, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.pdf()[:5] == b"%PDF-"

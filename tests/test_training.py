@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from synthetic import LINEAR, NETWORK, draw, folds_of
@@ -8,6 +9,7 @@ from synthetic import LINEAR, NETWORK, draw, folds_of
 from lib import training
 from lib.classifiers import Spec
 from lib.metrics import log_loss
+from lib.neighbours import find_neighbours
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -132,3 +134,47 @@ def test_a_learning_curve_leaves_out_sizes_below_the_pca():
         Spec("logistic_regression", False, 10, C=0.1), vectors, labels, folds, seed=0, fractions=(0.1, 0.2, 1.0)
     )
     assert sorted(curve["n_train"].unique()) == [12, 60]
+
+
+@pytest.fixture
+def clouds():
+    """Vectors, labels and units of 120 images in three classes that lie well apart."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    vectors = (4 * np.eye(3)[labels] @ draw.normal(size=(3, 10)) + draw.normal(size=(120, 10))).astype(np.float32)
+    return vectors, labels, np.array([f"1 {number}" for number in range(120)], dtype=object)
+
+
+def test_opinions_are_probabilities_that_a_wrong_label_does_not_sway(clouds):
+    vectors, true, units = clouds
+    labels = true.copy()
+    labels[[5, 17]] = (true[[5, 17]] + 1) % 3
+    proba = training.label_opinions(vectors, labels, units, find_neighbours(vectors), n_classes=3, seed=0)
+    assert proba.shape == (120, 3)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert (proba.argmax(axis=1)[[5, 17]] == true[[5, 17]]).all()
+    assert proba[5, labels[5]] < 0.2
+
+
+def test_duplicates_do_not_vouch_for_each_other(clouds):
+    vectors, true, units = clouds
+    labels = true.copy()
+    copies = np.r_[3, 6, 9, 12, 15]  # one picture five times, with the same wrong label each time
+    vectors[copies], units[copies], labels[copies] = vectors[3], "1 3", (true[3] + 1) % 3
+    proba = training.label_opinions(vectors, labels, units, find_neighbours(vectors), n_classes=3, seed=0)
+    assert (proba.argmax(axis=1)[copies] == true[3]).all()
+
+
+def test_splits_drawn_anew_differ_and_a_seed_repeats_them(clouds):
+    vectors, labels, _ = clouds
+    vectors = vectors + 4 * np.random.default_rng(1).normal(size=vectors.shape).astype(np.float32)
+    split = np.where(np.arange(120) % 5 == 0, "test", "train")
+    manifest = pd.DataFrame({"sha256": [f"{n:03}" for n in range(120)], "label": labels.astype(str), "group": ""})
+    spec = Spec("logistic_regression", C=0.1)
+    options = {"n_splits": 4, "seed": 0}
+    found = training.resplit_accuracies(spec, vectors, manifest.assign(split=split), labels, **options)
+    assert found.shape == (4,)
+    assert (found > 0.33).all()
+    assert len(set(found)) > 1
+    again = training.resplit_accuracies(spec, vectors, manifest.assign(split=split), labels, **options)
+    np.testing.assert_array_equal(found, again)

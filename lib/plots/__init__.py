@@ -2,8 +2,18 @@
 
 from lib.plots.data import plot_class_counts, plot_image_sizes, plot_norms
 from lib.plots.embedding import plot_centroid_cosines, plot_map, plot_variance
-from lib.plots.evaluation import plot_class_f1, plot_confidence, plot_confusion, plot_reliability
-from lib.plots.style import class_styles, use_style
+from lib.plots.evaluation import (
+    plot_class_f1,
+    plot_confidence,
+    plot_confusion,
+    plot_corruptions,
+    plot_precision_recall,
+    plot_reliability,
+    plot_risk_coverage,
+    plot_set_sizes,
+    plot_slices,
+)
+from lib.plots.style import class_styles, share_color, use_style
 from lib.plots.training import plot_fold_scores, plot_learning_curve, plot_mlp_grid, plot_validation_curve
 
 __all__ = [
@@ -13,14 +23,20 @@ __all__ = [
     "plot_class_f1",
     "plot_confidence",
     "plot_confusion",
+    "plot_corruptions",
     "plot_fold_scores",
     "plot_image_sizes",
     "plot_learning_curve",
     "plot_map",
     "plot_mlp_grid",
     "plot_norms",
+    "plot_precision_recall",
     "plot_reliability",
+    "plot_risk_coverage",
+    "plot_set_sizes",
+    "plot_slices",
     "plot_validation_curve",
     "plot_variance",
+    "share_color",
     "use_style",
 ]

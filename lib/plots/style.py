@@ -3,6 +3,7 @@
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_hex
 from matplotlib.font_manager import get_font_names
 
 # Paul Tol's "muted" scheme and black: ten colours told apart with any colour vision (SRON/EPS/TN/09-002).
@@ -33,6 +34,13 @@ def class_styles(n_classes: int) -> list[dict[str, Any]]:
         {"color": COLORS[code % len(COLORS)], "marker": MARKERS[code // len(COLORS) % len(MARKERS)]}
         for code in range(n_classes)
     ]
+
+
+def share_color(share: float) -> tuple[str, str]:
+    """Ground and ink of a cell by its share from 0 to 1: the darker ground, the larger share; both as #rrggbb."""
+    ground = plt.get_cmap(SEQUENTIAL)(0.95 - 0.95 * share)
+    light = sum(weight * part for weight, part in zip((0.299, 0.587, 0.114), ground, strict=False)) > 0.52
+    return to_hex(ground), "#000000" if light else "#ffffff"
 
 
 def use_style() -> None:
