@@ -1,11 +1,13 @@
 import html.parser
 import re
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from lib import reports
+from lib.reports import history
 from lib.reports.page import render, without_progress
 from lib.stages import STAGES
 from lib.storage import PROJECT_ROOT, reports_dir, task_dir, write_json
@@ -51,9 +53,10 @@ def page_text(page_path):
 
 def test_a_page_loads_nothing_from_outside(page_text):
     page = Page(page_text)
-    for attributes in page.attributes("img", "script", "link", "iframe", "source", "object", "embed", "video"):
+    for attributes in page.attributes("img", "link", "iframe", "source", "object", "embed", "video"):
         loaded = attributes.get("src") or attributes.get("href") or attributes.get("data") or ""
         assert loaded.startswith("data:")
+    assert not any("src" in attributes for attributes in page.attributes("script"))
     assert not re.search(r"@import|url\(\s*['\"]?(?!data:)", page_text)
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", page_text)
 
@@ -169,3 +172,57 @@ def test_a_page_fits_a_phone_and_prints(page_path, open_page):
     page = open_page(page_path, width=390, height=800, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.pdf()[:5] == b"%PDF-"
+
+
+CARD = {
+    "data": {"hash": "h1", "n": {"train": 80, "test": 20}},
+    "classes": ["cat", "dog"],
+    "backbone": {"fingerprint": "lite0-1"},
+    "seed": 0,
+    "model": "LR (C = 1)",
+    "provenance": {"commit": "abcdef1234567"},
+}
+
+
+def test_a_version_is_told_from_the_one_before_it():
+    assert history.changes(CARD, CARD) == []
+    now = CARD | {
+        "data": {"hash": "h2", "n": {"train": 90, "test": 22}},
+        "classes": ["cat", "lynx"],
+        "seed": 3,
+        "model": "MLP (64)",
+        "provenance": {"commit": "0123456789abc"},
+    }
+    assert history.changes(now, CARD) == [
+        "data or split (+12 images)",
+        "class lynx is new",
+        "class dog is gone",
+        "seed: 0 → 3",
+        "model: LR (C = 1) → MLP (64)",
+        "code: abcdef1234 → 0123456789",
+    ]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A version with predictions.csv of (content, label, answer)."""
+
+    def make(name, *rows):
+        (tmp_path / name).mkdir()
+        if rows:
+            text = "\n".join(["sha256,label,predicted", *(",".join(row) for row in rows)])
+            (tmp_path / name / "predictions.csv").write_text(text)
+        return SimpleNamespace(folder=tmp_path / name)
+
+    return make
+
+
+def test_two_versions_are_compared_on_the_images_both_were_tested_on(scored):
+    before = scored("1", ("a", "cat", "dog"), ("b", "dog", "dog"), ("c", "cat", "cat"), ("only before", "cat", "cat"))
+    now = scored("2", ("c", "cat", "cat"), ("b", "dog", "dog"), ("a", "cat", "cat"), ("only now", "cat", "dog"))
+    # Of three images in common the newer gets one more right.
+    assert history.effect(now, before).startswith("+33.3 points (")
+    assert "on 3 images" in history.effect(now, before)
+    assert history.effect(now, scored("3")) == ""
+    assert history.effect(now, scored("4", ("z", "cat", "cat"))) == "no test image in common"
+    assert history.effect(now, scored("5", ("a", "dog", "cat"))) == "no test image in common"

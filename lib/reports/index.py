@@ -11,6 +11,7 @@ from PIL import Image
 
 from lib import registry
 from lib.errors import ArtifactError, ProjectError
+from lib.reports.history import changes, effect
 from lib.reports.page import TEMPLATES, style
 from lib.stages import RECORD_FILE, STAGES, Record, Stage
 from lib.storage import artifacts_dir, reports_dir, task_dir, write_text
@@ -39,12 +40,13 @@ def _task(name: str) -> dict[str, Any]:
     """What the index shows of a task."""
     record = Record.load(name)
     champion = registry.deployment(name)["champion"]
-    versions = [_version(name, version, champion) for version in reversed(registry.versions(name))]
+    names = registry.versions(name)
+    versions = [_version(name, own, before, champion) for own, before in zip(names, [None, *names], strict=False)]
     return {
         "name": name,
         "headline": headline(name),
         "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in STAGES.values()],
-        "versions": [version for version in versions if version],
+        "versions": versions[::-1],
         "card": _card(name, champion),
     }
 
@@ -103,13 +105,21 @@ def _thumbnail(stage: Stage, task: str, entry: dict) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _version(task: str, name: str, champion: str | None) -> dict[str, Any] | None:
-    """A version's line in the table; a damaged one says so."""
+def _version(task: str, name: str, before: str | None, champion: str | None) -> dict[str, Any]:
+    """A version's line in the table, beside the one before it; a damaged one says so."""
     try:
         version = registry.verify(task, name)
         card, test = version.card, version.metrics.get("test")
     except ArtifactError:
         return {"name": name, "role": "damaged"}
+    changed, gap = "the first version", ""
+    if before is not None:
+        try:
+            earlier = registry.verify(task, before)
+            changed = "; ".join(changes(card, earlier.card)) or "nothing: the same was trained again"
+            gap = effect(version, earlier)
+        except ArtifactError:
+            changed = "the version before it is damaged"
     return {
         "name": name,
         "model": card["model"],
@@ -117,6 +127,8 @@ def _version(task: str, name: str, champion: str | None) -> dict[str, Any] | Non
         "accuracy": _interval(test["accuracy"]) if test else "not evaluated",
         "macro_f1": _interval(test["macro_f1"]) if test else "",
         "n": test["n"] if test else "",
+        "changed": changed,
+        "effect": gap,
         "role": "champion" if name == champion else "",
     }
 
