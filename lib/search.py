@@ -24,7 +24,8 @@ from lib.progress import Progress, quiet
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 PLATEAU = 2  # values in a row that change no prediction, after which a regularisation path ends
 RACE_ERRORS = 2.0  # standard errors behind the leader at which a network or a path is given up
-Scores = tuple[float, float]  # accuracy, log loss
+Scores = tuple[float, float, float]  # accuracy, log loss, accuracy on the training side
+COLUMNS = ["spec", "fold", "accuracy", "log_loss", "train_accuracy"]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Search:
     Parameters
     ----------
     table : DataFrame, one row a spec and fold
-        Columns spec (its index in `specs`), fold, accuracy, log_loss. A spec that was given up has fewer folds.
+        COLUMNS; spec is its index in `specs`. A spec that was given up has fewer folds.
     specs : list of Spec
         In the order they were tried.
     best_proba : ndarray of shape (n, n_classes), float32
@@ -67,10 +68,10 @@ class Search:
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Scores a fold -> one row a spec: accuracy (mean), standard_error, log_loss (mean), folds."""
+    """Scores a fold -> one row a spec: accuracy (mean), standard_error, log_loss and train_accuracy (means), folds."""
     grouped = table.groupby("spec")
     scores = grouped["accuracy"].agg(accuracy="mean", standard_error="sem", folds="size")
-    return scores.assign(log_loss=grouped["log_loss"].mean())
+    return scores.join(grouped[["log_loss", "train_accuracy"]].mean())
 
 
 def best_of(table: pd.DataFrame) -> int:
@@ -134,7 +135,7 @@ def search_logistic(
         for step, spec in enumerate(path):
             rows += [(len(specs), fold, *path_scores[step]) for fold, path_scores in enumerate(folds_scores)]
             specs.append(spec)
-    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return Search(table, specs, cross_validate(specs[best_of(table)], vectors, labels, folds, seed=seed))
 
 
@@ -164,9 +165,7 @@ def search_mlp(
                 kept.pop(index, None)  # given up: its probabilities are not needed
             else:
                 kept[index].append(proba)
-    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"]).sort_values(
-        ["spec", "fold"], ignore_index=True
-    )
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(["spec", "fold"], ignore_index=True)
     return Search(table, specs, _joined(kept[best_of(table)], labels, folds))
 
 
@@ -264,8 +263,8 @@ def _walk(
             warm = False
             proba = model.set_params(warm_start=False).fit(data[0], labels).predict_proba(data[1])
         predicted = proba.argmax(1)
-        scores.append(_scores(proba, val_labels))
-        if scores[-1][0] > max((accuracy for accuracy, _ in scores[:-1]), default=-1.0):
+        scores.append(_scores(proba, val_labels, (model.predict(data[0]) == labels).mean()))
+        if scores[-1][0] > max((accuracy for accuracy, *_ in scores[:-1]), default=-1.0):
             best = predicted
         unchanged = unchanged + 1 if not warm and np.array_equal(predicted, before) else 0
         before = predicted
@@ -274,9 +273,9 @@ def _walk(
     return scores + [scores[-1]] * (len(path) - len(scores)), best
 
 
-def _scores(proba: np.ndarray, labels: np.ndarray) -> Scores:
-    """Accuracy and log loss of probabilities."""
-    return float((proba.argmax(1) == labels).mean()), log_loss(labels, proba)
+def _scores(proba: np.ndarray, labels: np.ndarray, train_accuracy: float) -> Scores:
+    """Accuracy and log loss of probabilities, beside the accuracy on the training side."""
+    return float((proba.argmax(1) == labels).mean()), log_loss(labels, proba), float(train_accuracy)
 
 
 def _race(
@@ -296,8 +295,8 @@ def _race(
     predicted: dict[int, list[np.ndarray]] = {index: [] for index in alive}
     for fold, (train, val) in enumerate(folds):
         probas = _fit_fold(parallel, [specs[index] for index in alive], vectors, labels, train, val, seed)
-        for index, proba in zip(alive, probas, strict=True):
-            rows.append((index, fold, *_scores(proba, labels[val])))
+        for index, (proba, train_accuracy) in zip(alive, probas, strict=True):
+            rows.append((index, fold, *_scores(proba, labels[val], train_accuracy)))
             predicted[index].append(proba.argmax(1))
             yield index, proba
         judged = labels[np.concatenate([val for _, val in folds[: fold + 1]])]
@@ -315,8 +314,8 @@ def _fit_fold(
     train: np.ndarray,
     val: np.ndarray,
     seed: int,
-) -> list[np.ndarray]:
-    """Probabilities of one fold's validation side by each spec; no copy of the fold outlives it."""
+) -> list[tuple[np.ndarray, float]]:
+    """Of each spec what `_fit_prepared` gives of one fold; no copy of the fold outlives it."""
     kinds = list(dict.fromkeys(spec.preprocessing_only() for spec in specs))
     prepared = dict(zip(kinds, parallel(delayed(_prepare)(kind, vectors, train, val) for kind in kinds), strict=True))
     return parallel(
@@ -341,9 +340,12 @@ def _prepare(spec: Spec, vectors: np.ndarray, train: np.ndarray, val: np.ndarray
     return steps.fit_transform(vectors[train]), steps.transform(vectors[val])
 
 
-def _fit_prepared(spec: Spec, data: tuple[np.ndarray, np.ndarray], labels: np.ndarray, seed: int) -> np.ndarray:
-    """Fit the classifier alone on prepared data; probabilities of the validation side, shape (n_val, n_classes)."""
-    return spec.classifier(seed).fit(data[0], labels).predict_proba(data[1])
+def _fit_prepared(
+    spec: Spec, data: tuple[np.ndarray, np.ndarray], labels: np.ndarray, seed: int
+) -> tuple[np.ndarray, float]:
+    """Fit the classifier alone: probabilities of the validation side, accuracy on the training side."""
+    model = spec.classifier(seed).fit(data[0], labels)
+    return model.predict_proba(data[1]), float((model.predict(data[0]) == labels).mean())
 
 
 def fit_predict(
@@ -374,7 +376,7 @@ def select(logistic: Search, mlp: Search, labels: np.ndarray) -> Selection:
 
 
 def path_table(search: Search) -> pd.DataFrame:
-    """Scores along the regularisation paths: columns preprocessing, C, accuracy, standard_error, folds.
+    """Scores along the regularisation paths: columns preprocessing, C, accuracy, standard_error, train_accuracy, folds.
 
     The name of a path that was given up says after how many folds.
     """

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.classifiers import Spec
-from lib.search import Search
+from lib.search import COLUMNS, Search
 from lib.splits import folds as make_folds
 
 LINEAR = Spec("logistic_regression", C=0.01)
@@ -28,9 +28,9 @@ def search_of(accuracies, losses=None, specs=None, proba=None):
     """A hand-made search: a list of fold accuracies a spec, and the out-of-fold probabilities of the best."""
     losses = losses or [0.5] * len(accuracies)
     rows = [
-        (spec, fold, accuracy, losses[spec])
+        (spec, fold, accuracy, losses[spec], 1.0)
         for spec, scores in enumerate(accuracies)
         for fold, accuracy in enumerate(scores)
     ]
-    table = pd.DataFrame(rows, columns=["spec", "fold", "accuracy", "log_loss"])
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return Search(table, specs or [LINEAR] * len(accuracies), np.eye(2) if proba is None else proba)

@@ -58,7 +58,7 @@ def codes_of(classes, n=60):
 
 
 CURVE = pd.DataFrame({"C": [0.1, 1.0], "alpha": [0.1, 1.0], "accuracy": [0.7, 0.8], "standard_error": [0.01, 0.02]})
-CURVE["folds"] = 5
+CURVE[["folds", "train_accuracy"]] = 5, 1.0
 FOLDS = pd.DataFrame({"logistic regression": [0.7, 0.8], "MLP": [0.75, 0.7]})
 SIZES = pd.DataFrame({"n_train": [10, 10, 20, 20], "fold": [0, 1, 0, 1], "accuracy": [0.5, 0.6, 0.7, 0.7]})
 RIGHT = np.arange(1234) % 4 > 0

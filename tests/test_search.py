@@ -148,6 +148,9 @@ class Counting:
         answer = self.answers[self.C]
         return np.array([answer, 1 - answer]) + np.zeros((len(data), 2))
 
+    def predict(self, data):
+        return self.predict_proba(data).argmax(1)
+
 
 def walk(answers):
     """Walk a path of these C over four images of class 0: the scores, and the fits it took."""
@@ -156,14 +159,14 @@ def walk(answers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Spec, "classifier", lambda self, seed: model)
         scores, best = search._walk(path, (np.zeros((4, 1)), np.zeros((4, 1))), np.zeros(4, int), np.zeros(4, int), 0)
-    assert (best == 0).mean() == max(accuracy for accuracy, _ in scores)
+    assert (best == 0).mean() == max(accuracy for accuracy, *_ in scores)
     return scores, model.fits
 
 
 def test_fits_start_warm_while_the_loss_falls_and_from_zero_once_it_rises():
     scores, fits = walk({0.1: 0.6, 1.0: 0.9, 10.0: 0.8, 100.0: 0.4, 1000.0: 0.7})
     assert fits == [(0.1, True), (1.0, True), (10.0, True), (10.0, False), (100.0, False), (1000.0, False)]
-    assert [accuracy for accuracy, _ in scores] == [1, 1, 1, 0, 1]
+    assert [accuracy for accuracy, *_ in scores] == [1, 1, 1, 0, 1]
     assert scores[1][1] == pytest.approx(-np.log(0.9))
 
 
@@ -171,7 +174,7 @@ def test_a_path_ends_where_two_values_changed_no_prediction_and_keeps_its_scores
     scores, fits = walk({0.1: 0.9, 1.0: 0.8, 10.0: 0.7, 100.0: 0.6, 1000.0: 0.1})
     assert fits[-1] == (10.0, False)
     assert len(scores) == 5
-    assert scores[4] == scores[2] == (1.0, pytest.approx(-np.log(0.7)))
+    assert scores[4] == scores[2] == (1.0, pytest.approx(-np.log(0.7)), 1.0)
 
 
 def test_a_hopeless_preprocessing_is_given_up_after_the_first_fold():

@@ -8,20 +8,21 @@ from lib.plots.style import ACCENT, COLORS, MUTED, new_axes
 
 
 def plot_validation_curve(paths: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Out-of-fold accuracy over C, a line a preprocessing, with one standard error over folds.
+    """Accuracy over C, a line a preprocessing: out of fold with one standard error, dotted on what was trained on.
 
     Parameters
     ----------
     paths : DataFrame
-        Columns preprocessing, C, accuracy, standard_error.
+        Columns preprocessing, C, accuracy, standard_error, train_accuracy.
     """
     ax = new_axes(ax, 8.0, 4.0)
     for color, (name, path) in zip(COLORS, paths.groupby("preprocessing", sort=False), strict=False):
         ax.plot(path["C"], path["accuracy"], marker="o", markersize=3, label=name, color=color)
         low, high = path["accuracy"] - path["standard_error"], path["accuracy"] + path["standard_error"]
         ax.fill_between(path["C"], low, high, alpha=0.08, color=color)
-    ax.set(xscale="log", xlabel="C (inverse regularisation)", ylabel="out-of-fold accuracy")
-    ax.set_title("Logistic regression along its regularisation paths (band: one standard error)")
+        ax.plot(path["C"], path["train_accuracy"], linestyle=":", linewidth=1, color=color)
+    ax.set(xscale="log", xlabel="C (inverse regularisation)", ylabel="accuracy")
+    ax.set_title("Out of fold (band: one standard error) and on the training images (dotted)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
