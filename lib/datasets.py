@@ -180,17 +180,19 @@ def _correct(candidates: list[Candidate], corrections: dict[str, Correction], mi
         If a new label would be a class of its own and is too rare for that: most likely it is misspelt.
     """
     classes = {candidate.label for candidate in candidates if not candidate.reason}
-    by_path = {candidate.path: candidate for candidate in reversed(candidates) if not candidate.reason}
+    by_path: dict[str, list[Candidate]] = {}  # a CSV may name an image twice
+    for candidate in candidates if corrections else ():
+        if not candidate.reason:
+            by_path.setdefault(candidate.path, []).append(candidate)
     rows = []
     for correction in corrections.values():
-        candidate = by_path.get(correction.image)
-        rows.append((*vars(correction).values(), candidate.label if candidate else "", candidate is not None))
-        if candidate is None:
-            continue
-        if correction.action == "relabel":
-            candidate.label = correction.label
-        elif correction.action == "drop":
-            candidate.reason = f"dropped by {CORRECTIONS_FILE}"
+        named = by_path.get(correction.image, [])
+        rows.append((*vars(correction).values(), named[0].label if named else "", bool(named)))
+        for candidate in named:
+            if correction.action == "relabel":
+                candidate.label = correction.label
+            elif correction.action == "drop":
+                candidate.reason = f"dropped by {CORRECTIONS_FILE}"
     table = pd.DataFrame(rows, columns=CORRECTION_COLUMNS)
     new = table.loc[table["found"] & (table["action"] == "relabel") & ~table["label"].isin(classes), "label"]
     for label, n in new.value_counts().items():

@@ -19,6 +19,8 @@ def tsne_map(vectors: np.ndarray, *, seed: int, perplexity: float) -> np.ndarray
 
     The perplexity is lowered to a quarter of the images where there are few.
     """
+    if (vectors == vectors[0]).all():
+        return np.zeros((len(vectors), 2), dtype=np.float32)  # t-SNE would divide by their spread
     width = min(PCA_WIDTH, *vectors.shape)
     reduced = PCA(width, random_state=seed).fit_transform(StandardScaler().fit_transform(vectors))
     tsne = TSNE(perplexity=min(perplexity, len(vectors) / 4), init="pca", random_state=seed)

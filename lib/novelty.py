@@ -53,9 +53,10 @@ def held_out_recall(
     found = []
     for code, label in enumerate(classes):
         new = test_labels == code
-        if not new.any() or new.all():
+        known = train_labels != code
+        if not new.any() or new.all() or not known.any():
             continue
-        distances = kth_distances(cosines[:, train_labels != code])
+        distances = kth_distances(cosines[:, known])
         caught = distances[new] > np.quantile(distances[~new], 1 - REFUSED)
         share = proportion(int(caught.sum()), int(new.sum()))
         found.append((label, int(new.sum()), share.value, share.low, share.high, roc_auc_score(new, distances)))

@@ -163,7 +163,9 @@ def unreviewed(table: pd.DataFrame, kept: set[str]) -> pd.DataFrame:
 
 
 def outliers(manifest: pd.DataFrame, near: Neighbours) -> pd.DataFrame:
-    """Images far from all others, the farthest first: their last neighbour lies beyond Tukey's outer fence.
+    """Images far from all others, the farthest first.
+
+    The distance to their last neighbour lies beyond Tukey's fence: 1.5 quartile ranges above the upper quartile.
 
     Parameters
     ----------

@@ -27,9 +27,10 @@ from lib.storage import (
     task_dir,
     write_json,
 )
-from lib.tasks import DATASET_FILE, MANIFEST_FILE, REJECTED_FILE
+from lib.tasks import CORRECTIONS_FILE, DATASET_FILE, MANIFEST_FILE, REJECTED_FILE
 
 RECORD_FILE = "pipeline.json"
+EXPLORATION_TABLES = ("label_suspects", "duplicates", "near_duplicates", "image_faults")
 Values = dict[str, Any]
 
 
@@ -108,6 +109,10 @@ def _dataset_inputs(task: str, values: Values) -> dict:
     return {name: sha256_file(task_dir(task) / name) for name in (MANIFEST_FILE, DATASET_FILE)}
 
 
+def _exploration_inputs(task: str, values: Values) -> dict:
+    return {**_dataset_inputs(task, values), CORRECTIONS_FILE: sha256_file(task_dir(task) / CORRECTIONS_FILE)}
+
+
 def _evaluation_inputs(task: str, values: Values) -> dict:
     version = registry.find(task, values["version"])
     sums = registry.read_checksums(version.folder)
@@ -116,7 +121,7 @@ def _evaluation_inputs(task: str, values: Values) -> dict:
 
 def _embedding_outputs(task: str, values: Values) -> list[Path]:
     folder = task_dir(task)
-    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, DATASET_FILE)]
+    files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, CORRECTIONS_FILE, DATASET_FILE)]
     if not files[-1].exists():
         return files
     backbone = read_json(files[-1])["backbone"]
@@ -141,8 +146,8 @@ STAGES = {
             "exploration",
             "02_exploration.ipynb",
             ("embedding",),
-            _dataset_inputs,
-            lambda task, values: [task_dir(task) / "duplicates.csv"],
+            _exploration_inputs,
+            lambda task, values: [task_dir(task) / f"{name}.csv" for name in EXPLORATION_TABLES],
         ),
         Stage("training", "03_training.ipynb", ("embedding",), _dataset_inputs, _training_outputs),
         Stage("evaluation", "04_evaluation.ipynb", ("training",), _evaluation_inputs, _evaluation_outputs),

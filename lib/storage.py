@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,8 +266,14 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
         table.to_parquet(temporary, index=False)
 
 
-def read_table(path: Path) -> "pd.DataFrame":
+def read_table(path: Path, *, text: Sequence[str] = ()) -> "pd.DataFrame":
     """Read what `write_table` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    text : sequence of str
+        Columns of a CSV that are text even where every value looks like a number, such as labels and file names.
 
     Raises
     ------
@@ -279,7 +285,11 @@ def read_table(path: Path) -> "pd.DataFrame":
     if not path.exists():
         raise ArtifactError(f"{display_path(path)} is missing; run the stage that writes it first.")
     try:
-        return pd.read_csv(path, keep_default_na=False) if path.suffix == ".csv" else pd.read_parquet(path)
+        return (
+            pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))
+            if path.suffix == ".csv"
+            else pd.read_parquet(path)
+        )
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{display_path(path)} is damaged ({error}); delete it and run again.") from None
 

@@ -105,7 +105,7 @@ def known_files(task: str) -> pd.DataFrame | None:
 
 def kept_images(task: str) -> set[str]:
     """Paths of the images that corrections.csv says to keep as they are: a person has looked at them."""
-    table = read_table(task_dir(task) / CORRECTIONS_FILE)
+    table = read_table(task_dir(task) / CORRECTIONS_FILE, text=["image"])
     return set(table.loc[table["action"] == "keep", "image"])
 
 

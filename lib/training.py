@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from lib.classifiers import Spec
+from lib.errors import DataError
 from lib.neighbours import Neighbours
 from lib.search import Folds, cross_validate, fit_predict, fold_threads, search_logistic
 from lib.splits import assign_splits
@@ -130,13 +131,23 @@ def label_opinions(
     n_draws = OPINION_DRAWS if len(labels) <= OPINION_IMAGES else 1
     logs = np.zeros((len(labels), n_classes))
     for draw in range(n_draws):
-        folds = draw_folds(labels, unit, n_folds=5, seed=seed + draw)
+        folds = _most_folds(labels, unit, seed=seed + draw)
         for spec in OPINION_SPECS:
             proba = cross_validate(spec, vectors, labels, folds, seed=seed)
             logs += np.log(np.clip(proba, 1e-6, 1)) / (n_draws * len(OPINION_SPECS))
     classifiers = np.exp(logs)
     classifiers /= classifiers.sum(axis=1, keepdims=True)
     return (1 - VOTES_SHARE) * classifiers + VOTES_SHARE * _votes(labels, unit, near, n_classes)
+
+
+def _most_folds(labels: np.ndarray, unit: np.ndarray, *, seed: int) -> Folds:
+    """Five folds, or as many as small classes and large groups allow; DataError where that is not even two."""
+    for n_folds in (5, 4, 3):
+        try:
+            return draw_folds(labels, unit, n_folds=n_folds, seed=seed)
+        except DataError:
+            continue
+    return draw_folds(labels, unit, n_folds=2, seed=seed)
 
 
 def _votes(labels: np.ndarray, unit: np.ndarray, near: Neighbours, n_classes: int) -> np.ndarray:

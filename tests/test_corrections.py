@@ -1,9 +1,12 @@
+import pandas as pd
 import pytest
 
+from lib import tasks
 from lib.corrections import FILE, Correction, read_corrections
-from lib.datasets import read_dataset
+from lib.datasets import CORRECTION_COLUMNS, read_dataset
 from lib.errors import DataError
 from lib.sources import listing_hash
+from lib.storage import task_dir, write_table
 
 OPTIONS = {"seed": 0, "test_fraction": 0.2, "val_fraction": 0.2, "min_class_size": 2}
 
@@ -94,3 +97,19 @@ def test_a_change_of_corrections_is_a_change_of_the_data(data, fill, correct):
     correct("image,action", "cat/0.png,drop")
     seen.append(listing_hash(str(data)))
     assert len(set(seen)) == 3
+
+
+def test_an_image_that_a_manifest_names_twice_is_dropped_twice(fill, manifest_csv, data, correct):
+    fill("x", 8)
+    lines = [f"x/{number}.png,{'cat' if number < 4 else 'dog'}" for number in range(8)]
+    source = manifest_csv("image,label", *lines, lines[0])
+    correct("image,action", "x/0.png,drop")
+    dataset = read_dataset(str(source), **OPTIONS)
+    assert "x/0.png" not in set(dataset.manifest["path"])
+    assert dataset.corrections["found"].tolist() == [True]
+
+
+def test_names_that_look_like_numbers_are_kept_by_their_name():
+    table = pd.DataFrame([("001", "keep", "", "x", True), ("002", "drop", "", "x", True)], columns=CORRECTION_COLUMNS)
+    write_table(task_dir("t") / tasks.CORRECTIONS_FILE, table)
+    assert tasks.kept_images("t") == {"001"}

@@ -73,3 +73,7 @@ def test_an_image_is_not_its_own_neighbour_even_beside_an_exact_copy():
     vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     neighbours = exploration.nearest_neighbours(vectors, vectors, 1, skip=np.arange(3))
     assert neighbours[:2].ravel().tolist() == [1, 0]
+
+
+def test_images_that_are_all_alike_lie_in_one_place():
+    np.testing.assert_array_equal(exploration.tsne_map(np.ones((12, 8)), seed=0, perplexity=30), np.zeros((12, 2)))

@@ -113,7 +113,7 @@ def test_the_legend_says_what_the_colours_mean_and_the_points_have_them(shown, p
     page = open_page(shown())
     before = page.evaluate("document.querySelector('canvas').toDataURL()")
     page.locator("select").first.select_option(colour)
-    assert page.locator(".legend li").all_inner_texts() == legend
+    assert page.locator(".legend li").all_inner_texts() == [f"●{text}" for text in legend]
     after = page.evaluate("document.querySelector('canvas').toDataURL()")
     assert (before == after) == (colour == "class")
 
@@ -199,6 +199,29 @@ def test_many_classes_become_a_list_of_the_most_frequent_confusions(shown, photo
     rows = page.locator("tbody tr").all_inner_texts()
     assert rows[0].split("\t") == ["class 00", "class 01", "3"]
     assert len(rows) == min(LISTED, 1 + 2 * (n - 3))
+
+
+def test_many_classes_without_a_confusion_have_an_empty_list(shown, photos, open_page):
+    n = LARGEST + 5
+    root, _ = photos(n)
+    images, names = confusions(n, [(code, code) for code in range(n)])
+    interactive.show_confusion(images, names, root, "Confusions.")
+    page = open_page(shown())
+    assert page.locator("tbody tr").count() == 0
+    assert page.locator(".touch-confusion > img").is_visible()
+
+
+def test_classes_past_the_tenth_have_shapes_of_their_own(shown, photos, open_page):
+    root, paths = photos(60)
+    names = [f"class {code:02}" for code in range(60)]
+    map_of(root, paths, names, names)
+    page = open_page(shown())
+    marks = page.locator(".legend span").all_inner_texts()
+    assert [marks[code] for code in (0, 10, 20, 30, 40, 50)] == ["●", "■", "◆", "▲", "▼", "✚"]
+    page.locator("select").nth(1).select_option("59")
+    page.locator(".ground > canvas").focus()
+    page.keyboard.press("ArrowRight")
+    assert "class 59" in page.locator(".card").inner_text()
 
 
 def test_an_image_that_cannot_be_read_is_grey_and_stops_nothing(shown, photos, open_page):

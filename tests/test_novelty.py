@@ -40,3 +40,9 @@ def test_a_class_without_test_images_has_no_row_and_many_images_are_drawn_from(c
     table = held_out_recall(vectors[:200], labels[:200], vectors[200:], labels[200:], ["a", "b", "c", "d"])
     assert table["label"].tolist() == ["a", "b", "c"]
     assert table["n"].sum() == 40
+
+
+def test_the_only_class_that_was_drawn_cannot_be_left_out(clouds):
+    vectors, labels = clouds
+    table = held_out_recall(vectors[:50], np.zeros(50, dtype=int), vectors[200:], labels[200:], ["a", "b", "c"])
+    assert table["label"].tolist() == ["b", "c"]

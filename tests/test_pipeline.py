@@ -25,7 +25,7 @@ def test_one_command_leads_from_a_folder_to_reports_and_a_champion(tiny_run, tin
     assert all(stage.report(tiny_task).exists() for stage in STAGES.values())
     assert (reports_dir() / "index.html").exists()
     version = registry.champion(tiny_task)
-    assert set(version.metrics) == {"selection", "test", "gate"}
+    assert set(version.metrics) == {"selection", "test", "gate", "decision", "resplits"}
     assert version.card["classes"] == ["Ankle boot", "Bag", "Trouser"]
     assert re.search(r"^Result: .* is right on [\d.]+ % .* of \d+ test images", tiny_run.stdout, re.MULTILINE)
     assert "images/s" in tiny_run.stderr

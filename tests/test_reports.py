@@ -226,3 +226,9 @@ def test_two_versions_are_compared_on_the_images_both_were_tested_on(scored):
     assert history.effect(now, scored("3")) == ""
     assert history.effect(now, scored("4", ("z", "cat", "cat"))) == "no test image in common"
     assert history.effect(now, scored("5", ("a", "dog", "cat"))) == "no test image in common"
+
+
+def test_classes_that_look_like_numbers_are_compared_as_text(scored):
+    before = scored("1", ("a", "01", "01"), ("b", "02", "01"))
+    now = scored("2", ("a", "01", "01"), ("b", "02", "02"), ("c", "01", "other"))
+    assert history.effect(now, before).startswith("+50.0 points (")

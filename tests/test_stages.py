@@ -33,7 +33,7 @@ def done(values, tmp_path):
         path.write_text("{}")
     facts = {"backbone": {"name": "efficientnet_lite0", "fingerprint": "f", "export": "e"}}
     write_json(task_dir("t") / "dataset.json", facts)
-    for folder in STAGE.outputs("t", {})[3:]:
+    for folder in STAGE.outputs("t", {})[4:]:
         folder.mkdir(parents=True)
     write_table(task_dir("t") / "manifest.parquet", pd.DataFrame({"sha256": ["a", "b"]}))
     write_part(STAGE.outputs("t", {})[-1], {"a": np.ones(2), "b": np.ones(2)})

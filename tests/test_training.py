@@ -178,3 +178,10 @@ def test_splits_drawn_anew_differ_and_a_seed_repeats_them(clouds):
     assert len(set(found)) > 1
     again = training.resplit_accuracies(spec, vectors, manifest.assign(split=split), labels, **options)
     np.testing.assert_array_equal(found, again)
+
+
+def test_few_groups_have_fewer_folds_and_still_an_opinion(clouds):
+    vectors, labels, _ = clouds
+    units = np.array([f"0 patient {label} {number % 2}" for number, label in enumerate(labels)], dtype=object)
+    proba = training.label_opinions(vectors, labels, units, find_neighbours(vectors), n_classes=3, seed=0)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)

@@ -12,6 +12,17 @@ function touchMap(name) {
   const splits = { train: "#332288", val: "#44AA99", test: "#CC6677" };
   let scale = 1, left = 0, top = 0, chosen = -1, drag = null;
 
+  // One a marker of the still picture: circle, square, diamond, four ways of a triangle, plus, cross and star between.
+  const turned = (corners, degrees) => corners.map(([u, v]) => {
+    const a = (degrees * Math.PI) / 180;
+    return [u * Math.cos(a) - v * Math.sin(a), u * Math.sin(a) + v * Math.cos(a)];
+  });
+  const square = [[-1, -1], [1, -1], [1, 1], [-1, 1]], triangle = [[0, -1.2], [1.1, 0.9], [-1.1, 0.9]];
+  const plus = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
+  const star = [...Array(10).keys()].map(k => turned([[0, k % 2 ? -0.6 : -1.4]], 36 * k)[0]);
+  const shapes = [null, square, turned(square, 45), triangle, turned(triangle, 180), plus, turned(plus, 45), star, turned(triangle, -90), turned(triangle, 90)];
+  const glyphs = ["●", "■", "◆", "▲", "▼", "✚", "✖", "★", "◀", "▶"];
+
   const right = i => data.labels[i] === data.predicted[i];
   const doubtColour = d => `hsl(${260 - 2.6 * d} 75% ${34 + 0.14 * d}%)`;
   const colours = {
@@ -21,7 +32,7 @@ function touchMap(name) {
     doubt: i => doubtColour(100 - data.percent[i]),
   };
   const legends = {
-    class: () => data.classes.map((label, code) => [data.styles[code][0], label]),
+    class: () => data.classes.map((label, code) => [data.styles[code][0], label, glyphs[data.styles[code][1]]]),
     split: () => Object.entries(splits).filter(([split]) => data.splits.includes(split)).map(([split, colour]) => [colour, split]),
     right: () => [["#44AA99", "answered right without having seen it"], ["#882255", "answered wrong"]],
     doubt: () => [0, 50, 90, 100].map(d => [doubtColour(d), `label ${100 - d} % probable`]),
@@ -35,15 +46,10 @@ function touchMap(name) {
   }
 
   function dot(i, size) {
-    const [x, y] = place(i), shape = data.styles[data.labels[i]][1];
+    const [x, y] = place(i), corners = shapes[data.styles[data.labels[i]][1]];
     context.beginPath();
-    if (shape === 0) context.arc(x, y, size, 0, 7);
-    else if (shape === 1) context.rect(x - size, y - size, 2 * size, 2 * size);
-    else {
-      const corners = shape === 2 ? [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]] : [[0, -1.2], [1.1, 0.9], [-1.1, 0.9]];
-      corners.forEach(([u, v]) => context.lineTo(x + u * size, y + v * size));
-      context.closePath();
-    }
+    if (!corners) context.arc(x, y, size, 0, 7);
+    else corners.forEach(([u, v]) => context.lineTo(x + u * size, y + v * size));
     context.fill();
   }
 
@@ -71,9 +77,11 @@ function touchMap(name) {
 
   function legend() {
     const list = figure.querySelector(".legend");
-    list.replaceChildren(...legends[colourBy.value]().map(([colour, text]) => {
+    list.replaceChildren(...legends[colourBy.value]().map(([colour, text, glyph]) => {
       const item = document.createElement("li"), mark = document.createElement("span");
-      mark.style.background = colour;
+      mark.textContent = glyph || glyphs[0];
+      mark.style.color = colour;
+      mark.ariaHidden = "true";
       item.append(mark, text);
       return item;
     }));
@@ -148,7 +156,7 @@ function touchMap(name) {
   for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, lift);
   canvas.addEventListener("pointerleave", event => { if (event.pointerType === "mouse") { fingers.clear(); drag = null; choose(-1); } });
   canvas.addEventListener("wheel", event => {
-    if (event.deltaY > 0 && scale === 1) return;
+    if (!event.deltaY || (event.deltaY > 0 && scale === 1)) return;
     event.preventDefault();
     zoom(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX, event.offsetY);
   }, { passive: false });
@@ -158,6 +166,7 @@ function touchMap(name) {
     if (!step) return;
     event.preventDefault();
     const order = byDoubt.filter(shown), at = order.indexOf(chosen);
+    if (!order.length) return;
     choose(order[at < 0 ? (step > 0 ? 0 : order.length - 1) : (at + step + order.length) % order.length]);
   });
   colourBy.addEventListener("change", () => { legend(); draw(); });

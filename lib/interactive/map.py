@@ -11,13 +11,12 @@ from markupsafe import Markup
 from lib.display import figure_image, table_html
 from lib.interactive.page import show
 from lib.interactive.sprites import sprite
-from lib.plots import class_styles
+from lib.plots import MARKERS, class_styles
 from lib.storage import sha256_json
 
 TILE, COLUMNS = 40, 50  # pixels of a thumbnail, thumbnails a row of the sprite
 SPRITE_BYTES = 1_900_000  # so that the whole map stays below 3 MB
 GRID = 4095  # positions are whole numbers up to this
-MARKERS = "osD^"  # shapes that the script can draw
 
 
 def show_map(
@@ -85,4 +84,4 @@ def _codes(labels: pd.Series, classes: list[str]) -> list[int]:
 
 def _style(style: dict) -> list:
     """A class's colour and the number of its shape in the script."""
-    return [style["color"], MARKERS.find(style["marker"]) % len(MARKERS)]
+    return [style["color"], MARKERS.index(style["marker"])]

@@ -22,7 +22,7 @@ def sprite(root: Path, paths: Sequence[str], side: int, columns: int, *, limit: 
 
     The quality is lowered until the file has at most `limit` bytes, or is the lowest.
     """
-    sheet = Image.new("RGB", (side * columns, side * -(-len(paths) // columns)), UNREADABLE)
+    sheet = Image.new("RGB", (side * columns, side * max(1, -(-len(paths) // columns))), UNREADABLE)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, tile in enumerate(pool.map(partial(_tile, root, side), paths)):
             sheet.paste(tile, (side * (number % columns), side * (number // columns)))

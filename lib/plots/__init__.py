@@ -13,10 +13,11 @@ from lib.plots.evaluation import (
     plot_set_sizes,
     plot_slices,
 )
-from lib.plots.style import class_styles, share_color, use_style
+from lib.plots.style import MARKERS, class_styles, share_color, use_style
 from lib.plots.training import plot_fold_scores, plot_learning_curve, plot_mlp_grid, plot_validation_curve
 
 __all__ = [
+    "MARKERS",
     "class_styles",
     "plot_centroid_cosines",
     "plot_class_counts",

@@ -36,13 +36,14 @@ def effect(version: Version, before: Version) -> str:
     paths = [one.folder / PREDICTIONS_FILE for one in (version, before)]
     if not all(path.exists() for path in paths):
         return ""
-    own, other = (read_table(path).drop_duplicates("sha256").set_index("sha256") for path in paths)
+    tables = (read_table(path, text=["sha256", "label", "predicted"]) for path in paths)
+    own, other = (table.drop_duplicates("sha256").set_index("sha256") for table in tables)
     shared = own.index.intersection(other.index)
     shared = shared[(own.loc[shared, "label"] == other.loc[shared, "label"]).to_numpy()]
     if not len(shared):
         return "no test image in common"
     true, first, second = (
-        table.loc[shared, column].astype(str).to_numpy()
+        table.loc[shared, column].to_numpy()
         for table, column in ((own, "label"), (own, "predicted"), (other, "predicted"))
     )
     gap = compare_paired(true, first, second).difference
