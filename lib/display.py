@@ -93,7 +93,7 @@ def pairs(root: Path, table: pd.DataFrame, caption: str) -> None:
     rows = []
     for row in table.itertuples():
         sides = ((row.path, row.label, row.split), (row.other_path, row.other_label, row.other_split))
-        rows.append([(_thumbnail(root / path), f"{label}, {split}") for path, label, split in sides])
+        rows.append([(_thumbnail(root / path), f"{label}, {split}\n{path}") for path, label, split in sides])
     picture_rows(rows, caption)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
+from lib.appearance import Appearance, appearances
 from lib.embeddings import embed
 from lib.errors import ArtifactError, DataError
 from lib.metrics import (
@@ -20,8 +21,12 @@ from lib.metrics import (
     per_class_table,
     proportion,
 )
+from lib.neighbours import find_neighbours
 from lib.prediction import Predictor
+from lib.progress import Progress, quiet
 from lib.provenance import utc_now
+from lib.quality import near_duplicates
+from lib.splits import SPLITS
 from lib.storage import read_json, task_dir, write_json
 from lib.tasks import TaskEmbeddings, load_task
 
@@ -60,6 +65,27 @@ def record_opening(task: str, version: registry.Version) -> list[dict]:
     known.append({"version": version.name, "data": data, "opened": utc_now()})
     write_json(path, known)
     return [opening for opening in known if opening["data"] == data]
+
+
+def apart_from_training(task: str, test: TaskEmbeddings, progress: Progress = quiet) -> np.ndarray:
+    """Which test images, bool of shape (n,), have no near copy among the training images.
+
+    Right answers to the others prove little: near duplicates are found as in 02, and nothing keeps them on one side.
+    """
+    everything = load_task(task, SPLITS)
+    table = everything.manifest
+    looks = appearances(embed(everything.root, table["path"], table["sha256"], Appearance()).vectors)
+    near = find_neighbours(everything.vectors, progress=progress)
+    pairs = near_duplicates(table, near, find_neighbours(looks.greys), looks.hashes)
+    first = pairs.loc[(pairs["split"] == "test") & (pairs["other_split"] == "train"), "path"]
+    second = pairs.loc[(pairs["other_split"] == "test") & (pairs["split"] == "train"), "other_path"]
+    return ~test.manifest["path"].isin({*first, *second}).to_numpy()
+
+
+def score_apart(labels: np.ndarray, predicted: np.ndarray, apart: np.ndarray) -> dict:
+    """What metrics.json holds of the test images without a near copy in training: n, and accuracy (null of none)."""
+    estimate = accuracy(labels[apart], predicted[apart]).to_json() if apart.any() else None
+    return {"n": int(apart.sum()), "accuracy": estimate}
 
 
 def validation_part(task: str, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:

@@ -162,6 +162,34 @@ def unreviewed(table: pd.DataFrame, kept: set[str]) -> pd.DataFrame:
     return table[~reviewed].reset_index(drop=True)
 
 
+def verdict(n_images: int, pairs: pd.DataFrame, suspects: pd.DataFrame, faults: pd.DataFrame) -> list[str]:
+    """Whether the data are fit to learn from, and what to do first, in sentences.
+
+    Parameters
+    ----------
+    n_images : int
+        Training and validation images looked at.
+    pairs, suspects, faults : DataFrame
+        Near duplicates, label suspects, and faults with outliers, as found here.
+    """
+    images = {*suspects["image"], *faults["image"]}
+    sentences = [f"{len(images):,} of {n_images:,} images have a doubtful label, a fault, or are far from all others."]
+    sides = [frozenset(pair) for pair in zip(pairs["split"], pairs["other_split"], strict=True)]
+    tested = sum(side == {"train", "test"} for side in sides)
+    if tested:
+        sentences.append(
+            f"First: {tested} pairs lie between training and test, so the test would flatter. Drop the training image "
+            "of each, or give both one group in a CSV manifest."
+        )
+    if disputed := int(pairs["across_classes"].sum()):
+        sentences.append(f"{disputed} pairs carry two labels: correct one of each.")
+    if len(suspects):
+        sentences.append(f"Look through the {len(suspects):,} label suspects, from the top, and relabel or keep them.")
+    if len(faults):
+        sentences.append("Drop faulty images that your users would never send, and keep those that they would.")
+    return sentences if len(sentences) > 1 else [*sentences, "Nothing here speaks against learning from these images."]
+
+
 def outliers(manifest: pd.DataFrame, near: Neighbours) -> pd.DataFrame:
     """Images far from all others, the farthest first.
 

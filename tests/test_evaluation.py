@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from lib import evaluation
-from lib.appearance import MEASURES
+from lib.appearance import MEASURES, Appearance
 from lib.errors import ArtifactError, DataError
 from lib.metrics import Estimate
 
@@ -263,3 +263,27 @@ def test_without_validation_images_there_is_no_probability_to_choose_by(monkeypa
     monkeypatch.setattr(evaluation, "load_task", lambda task, splits: empty)
     labels, proba = evaluation.validation_part("t", SimpleNamespace(classes=["a", "b"]))
     assert (labels.shape, proba.shape) == ((0,), (0, 2))
+
+
+def test_a_test_image_with_a_near_copy_in_training_does_not_stand_apart(monkeypatch):
+    draw = np.random.default_rng(0)
+    n = 30
+    manifest = pd.DataFrame(
+        {"sha256": [f"{i}" for i in range(n)], "path": [f"{i}.png" for i in range(n)], "label": "a"}
+    )
+    manifest["split"] = ["test"] * 10 + ["train"] * 15 + ["val"] * 5
+    vectors, looks = draw.normal(size=(n, 20)), draw.random((n, Appearance().dim))
+    vectors[12] = vectors[3] + 0.05  # a training image beside test image 3
+    vectors[27] = vectors[5] + 0.05  # a validation image beside test image 5: no leak into training
+    everything = SimpleNamespace(manifest=manifest, vectors=vectors, root=None)
+    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: everything)
+    monkeypatch.setattr(evaluation, "embed", lambda *chosen: SimpleNamespace(vectors=looks))
+    apart = evaluation.apart_from_training("t", SimpleNamespace(manifest=manifest[:10]))
+    assert np.flatnonzero(~apart).tolist() == [3]
+
+
+def test_the_score_without_near_copies_is_null_where_no_image_is_left():
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
+    found = evaluation.score_apart(labels, predicted, np.array([True, False, True]))
+    assert (found["n"], found["accuracy"]["value"]) == (2, 1.0)
+    assert evaluation.score_apart(labels, predicted, np.zeros(3, dtype=bool)) == {"n": 0, "accuracy": None}

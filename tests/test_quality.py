@@ -237,3 +237,15 @@ def test_natural_images_of_the_sample_have_no_fault(planted):
     table = quality.image_faults(dataset.manifest, looks.measures)
     assert not table["image"].isin(dataset.manifest["path"][original]).any()
     assert Path(dataset.root, dataset.manifest["path"][0]).exists()
+
+
+def test_the_verdict_says_what_to_do_in_which_order():
+    rows = [("1", "a", "train", "2", "b", "test", 0.0, "same picture", True, True)]
+    found = pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    suspects, faults = pd.DataFrame({"image": ["3", "4"]}), pd.DataFrame({"image": ["4"]})
+    first, *then = quality.verdict(10, found, suspects, faults)
+    assert first.startswith("2 of 10 images")
+    assert then[0].startswith("First: 1 pairs lie between training and test")
+    assert [sentence.split(" ")[0] for sentence in then[1:]] == ["1", "Look", "Drop"]
+    none = pd.DataFrame({"image": []})
+    assert quality.verdict(10, found[:0], none, none)[-1].startswith("Nothing here speaks against")

@@ -61,9 +61,13 @@ def headline(task: str) -> str:
     except ArtifactError as error:
         return str(error)
     test, card = version.metrics["test"], version.card
+    apart, caveat = test.get("apart"), ""
+    if apart and apart["accuracy"] and apart["n"] < test["n"]:
+        score = _interval(apart["accuracy"])
+        caveat = f" Without the {test['n'] - apart['n']:,} that have a near copy in training it is {score}."
     return (
         f"{card['model']} on {card['backbone']['name']} is right on {_interval(test['accuracy'])} of {test['n']:,} "
-        f"test images in {len(card['classes'])} classes (version {champion})."
+        f"test images in {len(card['classes'])} classes (version {champion}).{caveat}"
     )
 
 
