@@ -14,8 +14,8 @@ FAULT_COLUMNS = ["image", "fault", "label", "split", "value", "usual"]
 # Near duplicates: share of the distance to the K-th neighbour, on both sides. Measured on 1,500 pictures of clothes
 # (28 x 28) and 713 photos into which 48 copies each were planted that were encoded again, made smaller, brighter or
 # darker: all are found, with one pair and none of the images as they came; the last finds copies cut anew besides.
-SAME_SHARE = 0.15
-SAME_DISTANCE = 0.01
+SAME_SHARE, CLOSE_BITS = 0.15, 6  # of the hash's bits, so many may differ besides
+SAME_DISTANCE, SAME_BITS = 0.01, 4
 CLOSE_SHARE = 0.3
 
 DOUBTFUL = 0.1  # probability of the given label
@@ -64,9 +64,11 @@ def near_duplicates(manifest: pd.DataFrame, network: Neighbours, grey: Neighbour
         PAIR_COLUMNS, one row a pair, leaks and label conflicts first, then the nearest: `distance` is that of the
         evidence, 1 - cosine of the vectors or 1 - correlation of the grey copies.
     """
-    same = {pair: distance for pair, distance in _close(grey, SAME_SHARE).items() if _differ(hashes, pair) <= 6}
+    same = {
+        pair: distance for pair, distance in _close(grey, SAME_SHARE).items() if _differ(hashes, pair) <= CLOSE_BITS
+    }
     equal = _pairs(grey, grey.distances <= SAME_DISTANCE)
-    same |= {pair: distance for pair, distance in equal.items() if _differ(hashes, pair) <= 4}
+    same |= {pair: distance for pair, distance in equal.items() if _differ(hashes, pair) <= SAME_BITS}
     flat = (grey.distances == 1).all(axis=1)  # blank: all of them are alike to the network
     close = _close(network, CLOSE_SHARE)
     close = {pair: d for pair, d in close.items() if pair not in same and not flat[[*pair]].any()}
@@ -208,9 +210,7 @@ def outliers(manifest: pd.DataFrame, near: Neighbours) -> pd.DataFrame:
     """
     far = near.around.astype(np.float64)
     low, middle, high = np.percentile(far, [25, 50, 75])
-    return _faults(manifest, far > high + 1.5 * (high - low), "outlier", far, middle).sort_values(
-        "value", ascending=False, kind="stable", ignore_index=True
-    )
+    return _faults(manifest, far > high + 1.5 * (high - low), "outlier", far, middle)
 
 
 def image_faults(manifest: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
