@@ -206,20 +206,14 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
     with lock(task_dir(task) / ".lock"):
         record = Record.load(task)
         folder = task_dir(task) / "runs" / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
-        running: set[str] = set()
         try:
             for stage in selected:
-                upstream_runs = bool(running & set(stage.needs))
-                # What ran before is in the record now, so only its key matters.
-                plan = make_plan(
-                    stage, task, values[stage.name], record, force=force or upstream_runs, upstream_runs=False
-                )
+                # What it needs has run by now: if that left what it was, this stage has nothing to do.
+                plan = make_plan(stage, task, values[stage.name], record, force=force, upstream_runs=False)
                 if not plan.reason:
                     print(f"{stage.name}: skipped, nothing changed since {record.stages[stage.name]['finished']}")
                     continue
-                running.add(stage.name)
-                reason = f"{' and '.join(stage.needs)} ran" if upstream_runs and not force else plan.reason
-                print(f"{stage.name}: runs ({reason})", flush=True)
+                print(f"{stage.name}: runs ({plan.reason})", flush=True)
                 run_stage(plan, task, record, folder)
         finally:
             reports.write_index()

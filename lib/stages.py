@@ -106,7 +106,10 @@ def _embedding_news(task: str, values: Values) -> str:
 
 
 def _dataset_inputs(task: str, values: Values) -> dict:
-    return {name: sha256_file(task_dir(task) / name) for name in (MANIFEST_FILE, DATASET_FILE)}
+    """Images, labels, splits, backbone; not the folder's own name, for a renamed folder holds the same data."""
+    facts = read_json(task_dir(task) / DATASET_FILE)
+    kept = {name: value for name, value in facts.items() if name not in ("root", "data_dir")}
+    return {MANIFEST_FILE: sha256_file(task_dir(task) / MANIFEST_FILE), DATASET_FILE: sha256_json(kept)}
 
 
 def _exploration_inputs(task: str, values: Values) -> dict:
@@ -222,7 +225,7 @@ def make_plan(stage: Stage, task: str, values: Values, record: Record, *, force:
     force : bool
         Run in any case.
     upstream_runs : bool
-        A stage it needs will run before it.
+        A stage it needs will run before it, so what it reads is not known yet.
 
     Raises
     ------
@@ -240,10 +243,9 @@ def make_plan(stage: Stage, task: str, values: Values, record: Record, *, force:
         "parameters": values,
         "lib": library_hash(),
         "packages": versions(),
-        "upstream": {name: record.key(name) for name in stage.needs},
     }
     if upstream_runs:
-        return Plan(stage, values, parts, f"{' and '.join(stage.needs)} runs")
+        return Plan(stage, values, parts, f"if {' and '.join(stage.needs)} changes what it reads")
     try:
         parts["inputs"] = stage.inputs(task, values)
     except (ArtifactError, FileNotFoundError) as error:
@@ -259,7 +261,9 @@ def _reason(stage: Stage, task: str, parts: dict, entry: dict, *, force: bool) -
         return "it has not run yet"
     if entry["status"] != "succeeded":
         return f"its last run was {entry['status']}" if entry["status"] != "failed" else "its last run failed"
-    changed = [name for name, value in parts.items() if entry["parts"].get(name) != value]
+    before = entry["parts"]
+    changed = [name for name, value in parts.items() if name != "inputs" and before.get(name) != value]
+    changed += [name for name, value in parts["inputs"].items() if before.get("inputs", {}).get(name) != value]
     if changed:
         return f"changed: {', '.join(changed)}"
     missing = [path for path in (*stage.outputs(task, parts["parameters"]), stage.report(task)) if not path.exists()]

@@ -60,6 +60,27 @@ def test_a_changed_parameter_runs_its_stage_and_what_depends_on_it(tiny_task, ti
     assert [line.split(":")[0] for line in lines if line.startswith("run")] == ["run   exploration"]
 
 
+def test_a_renamed_folder_is_read_anew_and_nothing_else_runs(copied_project, tiny_folder, tmp_path):
+    folder, _ = copied_project
+    shutil.copytree(tiny_folder, tmp_path / "renamed", symlinks=True)
+    options = ("--task", "tiny", "-p", "data_dir", str(tmp_path / "renamed"), "-p", "backbone", "efficientnet_lite0")
+    planned = run_in(copied_project, *options, "--dry-run").stdout.splitlines()
+    assert planned[:2] == [
+        "run   embedding: changed: parameters",
+        "run   exploration: if embedding changes what it reads",
+    ]
+    said = run_in(copied_project, *options).stdout
+    assert re.findall(r"^(\w+): (runs|skipped)", said, re.MULTILINE) == [
+        ("embedding", "runs"),
+        ("exploration", "skipped"),
+        ("training", "skipped"),
+        ("evaluation", "skipped"),
+    ]
+    notebook = (folder / "reports/tiny/01_embedding.html").read_text()
+    assert "renamed" in notebook
+    assert " 0 were computed" in notebook
+
+
 def test_a_stage_can_run_alone_and_keeps_the_task(tiny_task, run_pipeline):
     result = run_pipeline("exploration", "--task", "tiny", "-p", "max_points", "50")
     assert result.returncode == 0, result.stderr

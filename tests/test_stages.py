@@ -63,7 +63,7 @@ def test_another_parameter_a_new_image_or_another_library_run_it_again(done, sav
 
 def test_a_new_image_runs_it_again(done, save_image):
     save_image("data/a/2.png")
-    assert plan(done).reason == "changed: inputs"
+    assert plan(done).reason == "changed: data"
 
 
 def test_what_was_deleted_is_made_again(done):
