@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from stat import S_ISREG
 from time import time_ns
 
 import pandas as pd
@@ -239,13 +240,11 @@ def _check(root: Path, known: dict[str, list], candidate: Candidate) -> tuple | 
     """A candidate's manifest row without its unit, and its time of change; or the reason why it is refused."""
     if candidate.reason:
         return candidate.reason
-    path = root / candidate.path
+    path = os.path.join(root, candidate.path)  # not pathlib, which takes twice as long over many files
     try:
-        if not path.is_file():
-            return (
-                "not a file" if path.exists() else "a dangling link" if path.is_symlink() else "the file does not exist"
-            )
-        stat = path.stat()
+        stat = os.stat(path)
+        if not S_ISREG(stat.st_mode):
+            return "not a file"
         size, mtime_ns = stat.st_size, stat.st_mtime_ns
         place = (candidate.path, candidate.label, candidate.split, candidate.group)
         earlier = known.get(candidate.path)
@@ -254,10 +253,12 @@ def _check(root: Path, known: dict[str, list], candidate: Candidate) -> tuple | 
             return (sha256, *place, *header, size, mtime_ns)
         if size > MAX_BYTES:
             return f"{size:,} bytes, more than the {MAX_BYTES:,} allowed"
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
         info = inspect(data)
     except ImageError as error:
         return str(error)
+    except FileNotFoundError:
+        return "a dangling link" if os.path.islink(path) else "the file does not exist"
     except (OSError, ValueError) as error:
         return f"cannot be read ({getattr(error, 'strerror', None) or error})"
     return (sha256_bytes(data), *place, info.format, info.width, info.height, size, mtime_ns)
@@ -287,10 +288,9 @@ def _leaks(manifest: pd.DataFrame) -> dict[str, str]:
 def _split(dataset: Dataset, *, seed: int, test_fraction: float, val_fraction: float) -> Dataset:
     """The data set with splits and units filled in."""
     table = dataset.manifest
-    given = table["split"].to_numpy(dtype=object)
+    sha256, labels, groups, given = (table[name].to_numpy(object) for name in ("sha256", "label", "group", "split"))
     split = assign_splits(
-        table["sha256"], table["label"], table["group"], given,
-        seed=seed, test_fraction=test_fraction, val_fraction=val_fraction,
-    )  # fmt: skip
-    table = table.assign(split=split, unit=units(table["sha256"], table["group"]))[MANIFEST_COLUMNS]
+        sha256, labels, groups, given, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction
+    )
+    table = table.assign(split=split, unit=units(sha256, groups))[MANIFEST_COLUMNS]
     return replace(dataset, manifest=table)

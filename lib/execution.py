@@ -4,20 +4,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
-from nbformat import NotebookNode
 from traitlets.config import Config
 
 from lib.errors import StageError
 from lib.storage import full_disk_told, sweep_temporary, temporary_prefix
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 CELL_TIMEOUT = 12 * 3600  # seconds; papermill's own default is none
 
 
-def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> NotebookNode:
+def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> "NotebookNode":
     """Execute a notebook in its own folder, as JupyterLab would.
 
     Parameters
@@ -41,7 +41,9 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Note
     DiskFullError
         If the executed notebook could not be written.
     """
+    import nbformat  # here, as seconds that a run with nothing to do need not spend
     import papermill
+    from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def _numbered_cells() -> Iterator[None]:
 
     original = Manager.cell_start
 
-    def cell_start(self: Any, cell: NotebookNode, cell_index: int | None = None, **kwargs: Any) -> None:
+    def cell_start(self: Any, cell: "NotebookNode", cell_index: int | None = None, **kwargs: Any) -> None:
         headings = [i for i, c in enumerate(self.nb.cells) if c.cell_type == "markdown" and c.source.startswith("## ")]
         if cell_index in headings:
             heading = cell.source.splitlines()[0].removeprefix("## ")

@@ -17,7 +17,7 @@ from lib.execution import run_notebook
 from lib.parameters import check_names, parse_value
 from lib.provenance import provenance, utc_now
 from lib.sources import default_task
-from lib.stages import STAGES, Plan, Record, Stage, Values, make_plan
+from lib.stages import STAGES, Plan, Record, Stage, Values, check_needs, make_plan
 from lib.storage import display_path, lock, read_json, reports_dir, task_dir, task_name, write_json
 from lib.tasks import DATASET_FILE
 from lib.torchvision_data import PREFIX
@@ -183,8 +183,10 @@ def plans(selected: list[Stage], task: str, values: dict[str, Values], record: R
 
 
 def print_plans(selected: list[Stage], task: str, values: dict[str, Values], *, force: bool) -> None:
-    """Say what would run, and why."""
-    for plan in plans(selected, task, values, Record.load(task), force=force):
+    """Say what would run, and why; raises ParameterError as `check_needs` does."""
+    record = Record.load(task)
+    check_needs(selected, task, record)
+    for plan in plans(selected, task, values, record, force=force):
         action = (
             f"run   {plan.stage.name}: {plan.reason}" if plan.reason else f"skip  {plan.stage.name}: nothing changed"
         )
@@ -201,7 +203,9 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
     LockedError
         If another run works on this task.
     """
-    plans(selected, task, values, Record.load(task), force=force)  # bad usage is told before anything is written
+    # Bad usage is told before anything is written.
+    check_needs(selected, task, Record.load(task))
+    first = make_plan(selected[0], task, values[selected[0].name], Record.load(task), force=force, upstream_runs=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with lock(task_dir(task) / ".lock"):
         record = Record.load(task)
@@ -209,7 +213,9 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
         try:
             for stage in selected:
                 # What it needs has run by now: if that left what it was, this stage has nothing to do.
-                plan = make_plan(stage, task, values[stage.name], record, force=force, upstream_runs=False)
+                plan = first
+                if stage is not selected[0]:
+                    plan = make_plan(stage, task, values[stage.name], record, force=force, upstream_runs=False)
                 if not plan.reason:
                     print(f"{stage.name}: skipped, nothing changed since {record.stages[stage.name]['finished']}")
                     continue

@@ -82,10 +82,10 @@ def listing_hash(data_dir: str) -> str:
         names = ["/".join(parts) for parts in _walk(source)]
     else:
         names = [source.name, CORRECTIONS_FILE, *(candidate.path for candidate in _from_csv(source))]
-    lines = []
+    lines, root = [], root_of(source)
     for name in names:
         try:
-            stat = (root_of(source) / name).stat()
+            stat = os.stat(os.path.join(root, name))  # not pathlib, which takes twice as long over many files
             lines.append(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}")
         except (OSError, ValueError):
             lines.append(f"{name}\tmissing")

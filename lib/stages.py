@@ -1,7 +1,7 @@
 """The notebooks as stages: what each reads and writes, whether it must run again, and a truthful record."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,23 @@ class Plan:
         return sha256_json(self.parts)
 
 
+def check_needs(selected: Sequence[Stage], task: str, record: Record) -> None:
+    """Refuse stages that read what another writes, which has never succeeded and is not among them.
+
+    Raises
+    ------
+    ParameterError
+    """
+    names = {stage.name for stage in selected}
+    for stage in selected:
+        for needed in stage.needs:
+            if record.key(needed) is None and needed not in names:
+                raise ParameterError(
+                    f"Stage {stage.name} reads what {needed} writes, which has not succeeded for task {task!r}; "
+                    f"run ./run_pipeline.sh {needed} {stage.name}, with the same options."
+                )
+
+
 def make_plan(stage: Stage, task: str, values: Values, record: Record, *, force: bool, upstream_runs: bool) -> Plan:
     """Decide whether a stage runs.
 
@@ -226,18 +243,7 @@ def make_plan(stage: Stage, task: str, values: Values, record: Record, *, force:
         Run in any case.
     upstream_runs : bool
         A stage it needs will run before it, so what it reads is not known yet.
-
-    Raises
-    ------
-    ParameterError
-        If a stage it needs has never succeeded and will not run now.
     """
-    lacking = [name for name in stage.needs if record.key(name) is None]
-    if lacking and not upstream_runs:
-        raise ParameterError(
-            f"Stage {stage.name} reads what {lacking[0]} writes, which has not succeeded for task {task!r}; "
-            f"run ./run_pipeline.sh {lacking[0]} {stage.name}, with the same options."
-        )
     parts = {
         "notebook": notebook_hash(stage.notebook),
         "parameters": values,

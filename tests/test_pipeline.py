@@ -136,6 +136,11 @@ def test_a_full_disk_ends_the_run_with_one_sentence(tiny_folder, shared_environm
     assert "Traceback" not in result.stdout
 
 
+def test_what_only_a_run_needs_is_imported_by_a_run():
+    code = "import lib.pipeline, sys; print(sorted({'nbformat', 'nbconvert', 'papermill', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_parameters_come_from_yaml_and_the_command_line_wins(tmp_path):
     (tmp_path / "p.yaml").write_text("seed: 3\nbackbone: resnet50\n")
     given = pipeline.collect_parameters([["seed", "4"]], [str(tmp_path / "p.yaml")])

@@ -8,7 +8,7 @@ import pytest
 from lib import stages
 from lib.embeddings import write_part
 from lib.errors import ParameterError
-from lib.stages import STAGES, Record, make_plan, notebook_hash
+from lib.stages import STAGES, Record, check_needs, make_plan, notebook_hash
 from lib.storage import task_dir, write_json, write_table
 
 STAGE = STAGES["embedding"]
@@ -100,7 +100,8 @@ def test_a_stage_left_running_by_a_dead_process_was_interrupted(values):
 
 def test_a_stage_whose_needs_never_succeeded_is_bad_usage():
     with pytest.raises(ParameterError, match=r"training reads what embedding writes.*embedding training"):
-        make_plan(STAGES["training"], "t", {}, Record.load("t"), force=False, upstream_runs=False)
+        check_needs([STAGES["training"]], "t", Record.load("t"))
+    check_needs([STAGES["embedding"], STAGES["training"]], "t", Record.load("t"))
 
 
 def test_starting_again_forgets_the_old_success(done):

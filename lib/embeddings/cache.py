@@ -4,9 +4,12 @@ Parts are named by the images they hold, so the same part written twice is one f
 do not compress, and Arrow then hands NumPy the very bytes it has read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,7 @@ from lib.storage import artifacts_dir, atomic_path, display_path, sha256_bytes
 
 PART_SIZE = 256  # images a part holds: what a kill can cost
 PARTS = "part-*.parquet"
+READERS = 4  # threads that read parts: Arrow lets go of the interpreter's lock, and checksums take their time
 
 
 def cache_dir(fingerprint: str) -> Path:
@@ -48,14 +52,36 @@ def cached_hashes(folder: Path) -> set[str]:
     return {sha for _, hashes in _parts(folder) for sha in hashes.to_pylist()}
 
 
-def remove_damaged(folder: Path) -> None:
-    """Read every part in full, remove those whose checksums do not hold, for their images can be computed again.
+def remove_damaged(folder: Path) -> set[str]:
+    """Read every part in full, remove those whose checksums do not hold; the content hashes of the images that stay.
 
     What cannot be read for another reason (no permission, no memory) stays, and raises.
     """
-    for file in sorted(folder.glob(PARTS)):
-        if _read(file, ["sha256", "vector"]) is None:
+    known: set[str] = set()
+    files = sorted(folder.glob(PARTS))
+    for file, hashes in zip(files, _side_by_side(_whole_hashes, files), strict=True):
+        if hashes is None:
             file.unlink(missing_ok=True)
+        else:
+            known.update(hashes.to_pylist())
+    return known
+
+
+def _whole_hashes(file: Path) -> pa.ChunkedArray | None:
+    """Hashes of a part that has been read in full; None where it is damaged."""
+    part = _read(file, ["sha256", "vector"])
+    return None if part is None else part["sha256"]
+
+
+def _side_by_side(function: Callable[[Path], Any], files: Sequence[Path]) -> Iterator:
+    """What a function gives of each file, in order; several threads read, and no more of them are held than these."""
+    with ThreadPoolExecutor(READERS) as pool:
+        ahead: deque[Future] = deque()
+        for file in files:
+            ahead.append(pool.submit(function, file))
+            if len(ahead) > READERS:
+                yield ahead.popleft().result()
+        yield from (future.result() for future in ahead)
 
 
 def load_vectors(sha256: Sequence[str], folder: Path, dim: int) -> np.ndarray:
@@ -127,13 +153,10 @@ def _blocks(folder: Path, wanted: pa.Array) -> Iterator[tuple[np.ndarray, np.nda
         raise ArtifactError(
             f"{display_path(folder)} lacks {lacking:,} of {len(wanted):,} vectors; run the embedding stage again."
         )
-    start = 0
-    for file, column in parts:
-        rows = place[start : start + len(column)]
-        start += len(column)
-        if (rows >= 0).any():
-            block = _read_vectors(file)
-            yield rows[rows >= 0], block if (rows >= 0).all() else block[rows >= 0]
+    rows_of = np.split(place, np.cumsum([len(column) for _, column in parts], dtype=int))[:-1]
+    asked = [(file, rows) for (file, _), rows in zip(parts, rows_of, strict=True) if (rows >= 0).any()]
+    for (_, rows), block in zip(asked, _side_by_side(_read_vectors, [file for file, _ in asked]), strict=True):
+        yield rows[rows >= 0], block if rows.min() >= 0 else block[rows >= 0]
 
 
 def _parts(folder: Path) -> Iterator[tuple[Path, pa.ChunkedArray]]:

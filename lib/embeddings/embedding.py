@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from lib.embeddings import cluster, local
-from lib.embeddings.cache import cache_dir, cached_hashes, load_vectors, remove_damaged
+from lib.embeddings.cache import cache_dir, load_vectors, remove_damaged
 from lib.errors import ParameterError
 from lib.inference import Encoder
 from lib.progress import Progress, progress_bar
@@ -100,9 +100,9 @@ def embed(
     if engine not in ENGINES:
         raise ParameterError(f"There is no engine {engine!r}; the engines are {', '.join(ENGINES)}.")
     folder = folder or cache_dir(encoder.fingerprint)
+    paths, sha256 = (np.asarray(column, dtype=object).tolist() for column in (paths, sha256))
     sweep_temporary(folder)
-    remove_damaged(folder)
-    known = cached_hashes(folder)
+    known = remove_damaged(folder)
     missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
     n_cached = len(known.intersection(sha256))
     started = perf_counter()

@@ -5,12 +5,12 @@ import io
 import re
 from typing import Any
 
-import nbformat
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from lib import registry
 from lib.errors import ArtifactError, ProjectError
+from lib.parameters import read_notebook
 from lib.reports.history import changes, effect
 from lib.reports.page import TEMPLATES, style
 from lib.stages import RECORD_FILE, STAGES, Record, Stage
@@ -96,9 +96,9 @@ def _thumbnail(stage: Stage, task: str, entry: dict) -> str:
     path = task_dir(task) / "runs" / entry.get("run", "none") / stage.file
     if not path.exists():
         return ""
-    cells = nbformat.read(path, as_version=4).cells
-    outputs = [o for c in cells if HEADLINE_TAG in c.metadata.get("tags", []) for o in c.get("outputs", [])]
-    pages = [output.data.get("text/html", "") for output in outputs if "data" in output]
+    cells = [cell for cell in read_notebook(path)["cells"] if HEADLINE_TAG in cell["metadata"].get("tags", [])]
+    outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+    pages = ["".join(output["data"].get("text/html", "")) for output in outputs]
     found = next((match for page in pages if (match := re.search(r"data:image/\w+;base64,([\w+/=]+)", page))), None)
     if found is None:
         return ""

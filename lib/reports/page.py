@@ -2,15 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any
-
-import nbformat
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from lib.stages import STAGES, Stage
 from lib.storage import display_path, project_path, read_json, task_dir, write_text
 from lib.tasks import DATASET_FILE
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -37,6 +36,8 @@ def publish(stage: Stage, task: str, folder: Path, entry: dict) -> Path:
     Path
         The page; it replaces the one of an earlier run.
     """
+    import nbformat  # here, as in `render`: a run with nothing to do publishes nothing
+
     executed = folder / stage.file
     notebook = nbformat.read(executed if executed.exists() else stage.notebook, as_version=4)
     facts = read_json(folder / f"{stage.notebook.stem}.json")
@@ -45,8 +46,10 @@ def publish(stage: Stage, task: str, folder: Path, entry: dict) -> Path:
     return path
 
 
-def render(notebook: NotebookNode, report: dict[str, Any]) -> str:
+def render(notebook: "NotebookNode", report: dict[str, Any]) -> str:
     """A notebook and the facts around it as HTML."""
+    from nbconvert import HTMLExporter
+
     exporter = HTMLExporter(extra_template_basedirs=[str(TEMPLATES)], template_name="notebook")
     exporter.language_code = "en"
     exporter.exclude_anchor_links = True
@@ -54,7 +57,7 @@ def render(notebook: NotebookNode, report: dict[str, Any]) -> str:
     return html
 
 
-def without_progress(notebook: NotebookNode) -> NotebookNode:
+def without_progress(notebook: "NotebookNode") -> "NotebookNode":
     """The notebook with only the last state of each progress bar, and without home folders in its text."""
     home = str(Path.home())
     for cell in notebook.cells:
