@@ -7,7 +7,14 @@ from lib.training import temperature
 
 
 def model_card(
-    facts: dict, selection: Selection, model: CalibratedClassifierCV, *, n_train: int, seed: int, provenance: dict
+    facts: dict,
+    selection: Selection,
+    model: CalibratedClassifierCV,
+    *,
+    n_train: int,
+    n_folds: int,
+    seed: int,
+    provenance: dict,
 ) -> dict:
     """What a reader must know of a model before using it (Mitchell et al. 2019), as JSON values.
 
@@ -19,6 +26,8 @@ def model_card(
     model : CalibratedClassifierCV
     n_train : int
         Images it was fitted on.
+    n_folds : int
+        Folds of the search.
     seed : int
     provenance : dict
         From `lib.provenance`.
@@ -32,6 +41,7 @@ def model_card(
         "backbone": facts["backbone"],
         "data": {"hash": facts["data_hash"], "n": facts["n"], "n_rejected": facts["n_rejected"]},
         "n_train": n_train,
+        "n_folds": n_folds,
         "temperature": temperature(model),
         "seed": seed,
         "intended_use": "Sorting images like those of the data set into its classes; a person decides what matters.",

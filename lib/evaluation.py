@@ -1,37 +1,30 @@
-"""Scoring on the test split, which is opened here and nowhere else, and the gate a version must pass to serve."""
+"""Scoring on the test split, which is opened here and nowhere else."""
 
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
 from lib import registry
-from lib.appearance import Appearance, appearances
-from lib.embeddings import embed
-from lib.errors import ArtifactError, DataError
+from lib.errors import DataError
 from lib.metrics import (
     Estimate,
     accuracy,
     brier_score,
-    compare_paired,
     expected_calibration_error,
     log_loss,
     macro_f1,
     per_class_table,
     proportion,
 )
-from lib.neighbours import find_neighbours
 from lib.prediction import Predictor
-from lib.progress import Progress, quiet
 from lib.provenance import utc_now
-from lib.quality import near_duplicates
-from lib.splits import SPLITS
 from lib.storage import read_json, task_dir, write_json
 from lib.tasks import TaskEmbeddings, load_task
 
 OPENINGS_FILE = "test_openings.json"
 PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
+MISTAKE_COLUMNS = [*PREDICTION_COLUMNS, "fault"]
 
 
 def open_test_split(task: str, version: registry.Version) -> TaskEmbeddings:
@@ -65,21 +58,6 @@ def record_opening(task: str, version: registry.Version) -> list[dict]:
     known.append({"version": version.name, "data": data, "opened": utc_now()})
     write_json(path, known)
     return [opening for opening in known if opening["data"] == data]
-
-
-def apart_from_training(task: str, test: TaskEmbeddings, progress: Progress = quiet) -> np.ndarray:
-    """Which test images, bool of shape (n,), have no near copy among the training images.
-
-    Right answers to the others prove little: near duplicates are found as in 02, and nothing keeps them on one side.
-    """
-    everything = load_task(task, SPLITS)
-    table = everything.manifest
-    looks = appearances(embed(everything.root, table["path"], table["sha256"], Appearance()).vectors)
-    near = find_neighbours(everything.vectors, progress=progress)
-    pairs = near_duplicates(table, near, find_neighbours(looks.greys), looks.hashes)
-    first = pairs.loc[(pairs["split"] == "test") & (pairs["other_split"] == "train"), "path"]
-    second = pairs.loc[(pairs["other_split"] == "test") & (pairs["split"] == "train"), "other_path"]
-    return ~test.manifest["path"].isin({*first, *second}).to_numpy()
 
 
 def score_apart(labels: np.ndarray, predicted: np.ndarray, apart: np.ndarray) -> dict:
@@ -126,6 +104,55 @@ def slices(manifest: pd.DataFrame, measures: pd.DataFrame, right: np.ndarray) ->
             low, high = (f"{edge:.0f}" if edge >= 10 else f"{edge:.2f}" for edge in edges[code : code + 2])
             rows.append((name, f"{low} to {high}", int(members.sum()), share.value, share.low, share.high))
     return pd.DataFrame(rows, columns=["slice", "range", "n", "accuracy", "low", "high"])
+
+
+def headline(scores: dict) -> list[str]:
+    """The two sentences a reader takes away: accuracy and macro-F1, and the accuracy without near copies.
+
+    `scores` from `score`, with "apart" from `score_apart`.
+    """
+    whole, macro, apart = Estimate(**scores["accuracy"]), Estimate(**scores["macro_f1"]), scores["apart"]
+    n_copies = scores["n"] - apart["n"]
+    without = Estimate(**apart["accuracy"]) if apart["accuracy"] else "none is left"
+    return [
+        f"Accuracy {whole}, macro-F1 {macro}, n = {scores['n']:,}.",
+        f"Without the {n_copies:,} images that have a near copy in training: {without}, n = {apart['n']:,}.",
+    ]
+
+
+def told_confidence(scores: dict, proba: np.ndarray, right: np.ndarray) -> list[str]:
+    """Whether the confidence can be believed, in sentences; arrays of shape (n, n_classes) and (n,)."""
+    gap = proba.max(axis=1).mean() - right.mean()
+    believed = f"over-confident by {100 * gap:.1f}" if gap > 0 else f"under-confident by {-100 * gap:.1f}"
+    return [
+        f"Mean confidence {proba.max(axis=1).mean():.3f}, accuracy {right.mean():.3f}: {believed} points on average.",
+        f"Calibration error {scores['ece']:.3f}, Brier score {scores['brier']:.3f}, log loss {scores['log_loss']:.3f}.",
+    ]
+
+
+def weak_slices(table: pd.DataFrame, overall: float) -> str:
+    """Which slices lie clear of the accuracy of all, in words; `table` from `slices`."""
+    weak = table[table["high"] < overall].sort_values("accuracy")
+    strong = table[table["low"] > overall].sort_values("accuracy", ascending=False)
+    found = [f"{kind}: {_named(rows)}" for kind, rows in (("Weaker", weak), ("Stronger", strong)) if len(rows)]
+    if not found:
+        return f"None of the {len(table)} slices lies clear of the accuracy of all, {overall:.3f}."
+    by_luck = f"of {len(table)} slices about {max(1, round(0.05 * len(table)))} would lie clear of it by luck"
+    return f"Of all {overall:.3f} are right. {'. '.join(found)}; {by_luck}."
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """Slices in words."""
+    return "; ".join(f"{row.slice} {row.range} ({row.accuracy:.3f}, n = {row.n})" for row in rows.itertuples())
+
+
+def contenders_table(labels: np.ndarray, answers: dict[str, np.ndarray], n_classes: int, *, seed: int) -> pd.DataFrame:
+    """Columns classifier, accuracy, macro-F1, with intervals in words; a row for each named array of class codes."""
+    rows = [
+        (name, str(accuracy(labels, guess)), str(macro_f1(labels, guess, n_classes, seed=seed)))
+        for name, guess in answers.items()
+    ]
+    return pd.DataFrame(rows, columns=["classifier", "accuracy", "macro-F1"])
 
 
 def latencies(predictor: Predictor, files: list[bytes]) -> np.ndarray:
@@ -185,10 +212,25 @@ def predictions_table(manifest: pd.DataFrame, proba: np.ndarray, classes: list[s
     return pd.concat([table, columns], axis=1)
 
 
-def mistakes(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The wrong rows of a predictions table, the most confident first."""
+def mistakes(predictions: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
+    """The wrong rows of a predictions table, the most confident first: MISTAKE_COLUMNS.
+
+    `fault` says what is odd about the image itself, from `lib.quality.image_faults`; "" where nothing is.
+    """
     wrong = predictions[predictions["label"] != predictions["predicted"]]
-    return wrong.sort_values("probability", ascending=False, kind="stable")[PREDICTION_COLUMNS].reset_index(drop=True)
+    wrong = wrong.sort_values("probability", ascending=False, kind="stable").reset_index(drop=True)
+    names = faults.groupby("image")["fault"].agg(", ".join).to_dict()
+    return wrong.assign(fault=[names.get(path, "") for path in wrong["path"]])[MISTAKE_COLUMNS]
+
+
+def told_faults(predictions: pd.DataFrame, faults: pd.DataFrame) -> str:
+    """How many test images are faulty themselves, and how many of these are misclassified, in words."""
+    faulty = predictions[predictions["path"].isin(faults["image"])]
+    if not len(faulty):
+        return "No test image is blank, dark, bright, blurred or of an odd shape or size."
+    kinds = ", ".join(f"{n} {fault}" for fault, n in faults["fault"].value_counts().items())
+    wrong = int((faulty["label"] != faulty["predicted"]).sum())
+    return f"{len(faulty)} test images are faulty themselves ({kinds}); {wrong} of them are misclassified."
 
 
 def served_tolerance(card: dict) -> float:
@@ -200,70 +242,3 @@ def served_tolerance(card: dict) -> float:
     if backbone.get("runtime", "onnxruntime") == "onnxruntime":
         return 1e-5
     return 1e-3 if backbone["precision"] == "fp32" else 5e-2
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Rules a version was held to before serving: a table of rule, value, passed."""
-
-    table: pd.DataFrame
-
-    @property
-    def passed(self) -> bool:
-        """Whether every rule holds."""
-        return bool(self.table["passed"].all())
-
-
-def majority_macro_f1(labels: np.ndarray, n_classes: int) -> float:
-    """Macro-F1 of always answering the most frequent class."""
-    share = np.bincount(labels, minlength=n_classes).max() / len(labels)
-    return float(2 * share / (1 + share) / n_classes)
-
-
-def promotion_gate(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray, macro: Estimate) -> Gate:
-    """Hold a version against doing nothing and against the model that serves now.
-
-    Parameters
-    ----------
-    test : TaskEmbeddings
-        The test split.
-    version : registry.Version
-        The candidate.
-    proba : ndarray of shape (n, n_classes), float
-        Its probabilities on the test images.
-    macro : Estimate
-        Its macro-F1.
-    """
-    floor = majority_macro_f1(test.labels, len(test.classes))
-    rows = [
-        ("macro-F1 interval lies above that of the majority class", f"{macro.low:.3f} > {floor:.3f}", macro.low > floor)
-    ]
-    rows.append(("not worse than the champion on the same images", *_against_champion(test, version, proba)))
-    return Gate(pd.DataFrame(rows, columns=["rule", "value", "passed"]))
-
-
-def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray) -> tuple[str, bool]:
-    """How the candidate fares against the model that serves, in words, and whether it is not clearly worse.
-
-    Only a champion of the same data, split and classes is compared: any other may know the test images. It answers on
-    vectors of its own backbone, which are computed where they are not cached.
-    """
-    name = registry.deployment(test.facts["task"])["champion"]
-    if name is None or name == version.name:
-        return "no other champion", True
-    try:
-        champion = registry.verify(test.facts["task"], name)
-        card = champion.card
-        if (card["data"]["hash"], card["classes"]) != (version.card["data"]["hash"], version.card["classes"]):
-            return f"{name} was trained on other data or another split: not comparable", True
-        predictor = Predictor.from_version(champion)
-        vectors = test.vectors
-        if card["backbone"]["fingerprint"] != version.card["backbone"]["fingerprint"]:
-            paths, hashes = test.manifest["path"], test.manifest["sha256"]
-            vectors = embed(test.root, paths, hashes, predictor.encoder).vectors
-        theirs = predictor.proba(vectors).argmax(axis=1)
-    except ArtifactError as error:
-        return f"the champion cannot be loaded: {error}", True
-    gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
-    shown = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) against {name}"
-    return shown, gap.high >= 0

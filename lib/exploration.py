@@ -14,6 +14,14 @@ def variance_ratios(vectors: np.ndarray, *, seed: int, limit: int = 256) -> np.n
     return PCA(width, random_state=seed).fit(StandardScaler().fit_transform(vectors)).explained_variance_ratio_
 
 
+def told_variance(ratios: np.ndarray, share: float = 0.9) -> str:
+    """How many components hold most of the variance, in words; `ratios` from `variance_ratios`."""
+    held = np.cumsum(ratios)
+    if held[-1] < share:
+        return f"The first {len(ratios)} components hold {100 * held[-1]:.0f} % of the variance."
+    return f"{np.searchsorted(held, share) + 1} components hold {100 * share:.0f} % of the variance."
+
+
 def tsne_map(vectors: np.ndarray, *, seed: int, perplexity: float) -> np.ndarray:
     """t-SNE (van der Maaten and Hinton 2008) of standardised vectors: (n, dim) -> (n, 2) float32.
 

@@ -99,6 +99,25 @@ def corruption_curves(
     return pd.concat([*intact, table.iloc[1:]]).sort_values(["corruption", "severity"], ignore_index=True)
 
 
+def told(table: pd.DataFrame) -> str:
+    """What `corruption_curves` found, in words: the costliest damage, and which kinds hardly matter up to which level.
+
+    A level hardly matters where its interval holds the accuracy on the images as they are.
+    """
+    intact = table.loc[table["severity"] == 0, "accuracy"].iloc[0]
+    worst = table.loc[table["accuracy"].idxmin()]
+    sentences = [
+        f"Undamaged {intact:.3f}; the costliest is {worst['corruption']} ({worst['level']:g} {worst['unit']}): "
+        f"{worst['accuracy']:.3f} (95 % CI {worst['low']:.3f} to {worst['high']:.3f})."
+    ]
+    borne = []
+    for name, rows in table[table["severity"] > 0].groupby("corruption"):
+        harmless = ((rows["low"] <= intact) & (intact <= rows["high"])).cummin()
+        if harmless.any():
+            borne.append(f"{name} to {rows.loc[harmless, 'level'].iloc[-1]:g} {rows['unit'].iloc[0]}")
+    return " ".join([*sentences, f"No clear loss: {'; '.join(borne) or 'none of them'}."])
+
+
 def _damaged(predictor: Predictor, path: Path, name: str, level: Level, draw: np.random.Generator) -> np.ndarray:
     """Preprocessed pixels of an image file after a corruption."""
     preprocessing = predictor.encoder.preprocessing

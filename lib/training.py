@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from lib.classifiers import Spec
@@ -74,7 +75,7 @@ def baselines(
     smallest = min(len(train) for train, _ in folds)
     models = {
         "majority class": DummyClassifier(),
-        "nearest centroid": make_pipeline(StandardScaler(), NearestCentroid()),
+        "nearest centroid": _centroids(),
         f"{KNN_NEIGHBOURS} nearest neighbours": make_pipeline(
             Normalizer(), KNeighborsClassifier(min(KNN_NEIGHBOURS, smallest))
         ),
@@ -87,13 +88,28 @@ def baselines(
     return predictions
 
 
-def _cross_val_predict(model: object, vectors: np.ndarray, labels: np.ndarray, folds: Folds) -> np.ndarray:
-    """Out-of-fold predictions, int array of shape (n,)."""
-    predicted = np.empty_like(labels)
+def _centroids() -> Pipeline:
+    """The classifier that answers the class whose mean vector is nearest."""
+    return make_pipeline(StandardScaler(), NearestCentroid())
+
+
+def nearest_centroid(vectors: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Class codes, shape (m,), of other vectors (m, dim) by the nearest mean of labelled ones (n, dim)."""
+    return _fit_predict_quietly(_centroids(), vectors, labels, others)
+
+
+def _fit_predict_quietly(model: Any, vectors: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Predictions of a classifier fitted anew."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="self.within_class_std_dev_")  # a dead dimension harms no centroid
-        for train, val in folds:
-            predicted[val] = clone(model).fit(vectors[train], labels[train]).predict(vectors[val])
+        return clone(model).fit(vectors, labels).predict(others)
+
+
+def _cross_val_predict(model: Any, vectors: np.ndarray, labels: np.ndarray, folds: Folds) -> np.ndarray:
+    """Out-of-fold predictions, int array of shape (n,)."""
+    predicted = np.empty_like(labels)
+    for train, val in folds:
+        predicted[val] = _fit_predict_quietly(model, vectors[train], labels[train], vectors[val])
     return predicted
 
 
@@ -193,6 +209,27 @@ def learning_curve(
         for (fold, sub, val), proba in zip(subsets, probas, strict=True)
     ]
     return pd.DataFrame(rows, columns=["n_train", "fold", "accuracy"])
+
+
+def last_gain(curve: pd.DataFrame) -> str:
+    """What the last step of a learning curve brought, in words: whether more labels would help.
+
+    Called a gain where the mean over the folds is more than two standard errors above zero; folds share training
+    images, so this is a hint and no test.
+    """
+    by_size = curve.pivot_table(index="fold", columns="n_train", values="accuracy").dropna(axis=1)
+    if by_size.shape[1] < 2 or len(by_size) < 2:
+        return "The curve has one point only, which says nothing of more labels."
+    before, last = by_size.columns[-2:]
+    gains = by_size[last] - by_size[before]
+    mean, error = gains.mean(), gains.std(ddof=1) / np.sqrt(len(gains))
+    step = (
+        f"From {before:,} to {last:,} training images the accuracy changes by {100 * mean:+.1f} points "
+        f"(standard error over {len(gains)} folds {100 * error:.1f})"
+    )
+    if mean > 2 * error:
+        return f"{step}: the curve still rises, more labels would help."
+    return f"{step}: no clear gain, so more labels like these may not help."
 
 
 def resplit_accuracies(

@@ -19,15 +19,20 @@ def test_the_model_card_says_what_a_reader_must_know():
     vectors, labels, folds = draw(n=60, n_classes=2)
     model = training.fit_calibrated(LINEAR, vectors, labels, folds, seed=0)
     selection = search.Selection(LINEAR, "because", None)
-    card = cards.model_card(FACTS, selection, model, n_train=60, seed=5, provenance={"commit": "abc"})
+    card = cards.model_card(FACTS, selection, model, n_train=60, n_folds=4, seed=5, provenance={"commit": "abc"})
     assert json.loads(json.dumps(card)) == card
     assert set(card) == {
-        *("task", "model", "spec", "selection", "classes", "backbone", "data", "n_train", "temperature", "seed"),
-        *("intended_use", "limits", "provenance"),
+        *("task", "model", "spec", "selection", "classes", "backbone", "data", "n_train", "n_folds"),
+        *("temperature", "seed", "intended_use", "limits", "provenance"),
     }
     assert card["model"] == "scaler + logistic regression (C = 0.01)"
     assert card["data"] == {"hash": "f" * 64, "n": {"train": 60}, "n_rejected": 2}
-    assert (card["n_train"], card["seed"], card["temperature"]) == (60, 5, training.temperature(model))
+    assert (card["n_train"], card["n_folds"], card["seed"], card["temperature"]) == (
+        60,
+        4,
+        5,
+        training.temperature(model),
+    )
 
 
 def test_selection_metrics_name_the_best_of_both_families():

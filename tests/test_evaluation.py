@@ -4,12 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score
 
 from lib import evaluation
-from lib.appearance import MEASURES, Appearance
-from lib.errors import ArtifactError, DataError
-from lib.metrics import Estimate
+from lib.appearance import MEASURES
+from lib.errors import DataError
 
 CLASSES = ["a", "b", "absent"]
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -71,100 +69,70 @@ def test_a_class_may_be_called_like_a_column(predictions):
     assert table["predicted"].tolist() == ["label", "label", "n", "n", "label"]
 
 
-def test_mistakes_come_most_confident_first(predictions):
-    wrong = evaluation.mistakes(predictions)
+FAULTS = pd.DataFrame({"image": ["z.png", "z.png", "w.png"], "fault": ["dark", "odd size", "blank"]})
+
+
+def test_mistakes_come_most_confident_first_with_what_is_odd_about_the_image(predictions):
+    wrong = evaluation.mistakes(predictions, FAULTS)
     assert wrong["path"].tolist() == ["z.png", "x.png"]
-    assert list(wrong.columns) == evaluation.PREDICTION_COLUMNS
+    assert wrong["fault"].tolist() == ["dark, odd size", ""]
+    assert list(wrong.columns) == evaluation.MISTAKE_COLUMNS
     assert wrong.index.tolist() == [0, 1]
 
 
-def test_without_mistakes_the_table_is_empty_and_has_its_columns(predictions):
-    wrong = evaluation.mistakes(predictions[predictions["label"] == predictions["predicted"]])
-    assert wrong.empty
-    assert list(wrong.columns) == evaluation.PREDICTION_COLUMNS
+def test_without_mistakes_or_faults_the_table_is_empty_and_has_its_columns(predictions):
+    right = predictions[predictions["label"] == predictions["predicted"]]
+    for faults in (FAULTS, FAULTS[:0]):
+        wrong = evaluation.mistakes(right, faults)
+        assert wrong.empty
+        assert list(wrong.columns) == evaluation.MISTAKE_COLUMNS
+    assert evaluation.mistakes(predictions, FAULTS[:0])["fault"].tolist() == ["", ""]
 
 
-def test_macro_f1_of_the_majority_class_by_hand():
-    # Always "a": precision 3/5, recall 1, F1 = 2 * 3/5 / (8/5) = 3/4; the other classes 0.
-    assert evaluation.majority_macro_f1(LABELS, 3) == pytest.approx(0.75 / 3)
-    expected = f1_score(LABELS, np.zeros(5, int), labels=range(3), average="macro", zero_division=0)
-    assert evaluation.majority_macro_f1(LABELS, 3) == pytest.approx(expected)
+def test_faulty_test_images_are_counted_with_their_mistakes(predictions):
+    said = evaluation.told_faults(predictions, FAULTS)
+    assert said.startswith("2 test images are faulty themselves (")
+    assert "1 dark" in said
+    assert said.endswith("; 1 of them are misclassified.")
+    assert evaluation.told_faults(predictions, FAULTS[:0]).startswith("No test image is blank")
 
 
-@pytest.mark.parametrize(("passed", "whole"), [([True, True], True), ([True, False], False), ([False, False], False)])
-def test_a_gate_is_passed_when_every_rule_holds(passed, whole):
-    gate = evaluation.Gate(pd.DataFrame({"rule": ["first", "second"], "value": "", "passed": passed}))
-    assert gate.passed is whole
+def test_the_headline_tells_the_accuracy_with_and_without_near_copies():
+    scores = evaluation.score(LABELS, PROBA, CLASSES, seed=0)
+    scores["apart"] = evaluation.score_apart(LABELS, PROBA.argmax(axis=1), np.array([True, True, False, True, False]))
+    first, second = evaluation.headline(scores)
+    assert first.startswith("Accuracy 0.600 (95 % CI 0.231 to 0.882), macro-F1 0.389")
+    assert second.startswith("Without the 2 images that have a near copy in training: 1.000")
+    scores["apart"] = evaluation.score_apart(LABELS, PROBA.argmax(axis=1), np.zeros(5, dtype=bool))
+    assert evaluation.headline(scores)[1].endswith("none is left, n = 0.")
 
 
-@pytest.mark.parametrize(("low", "passed"), [(0.251, True), (0.249, False), (0.1, False)])
-def test_a_first_version_must_beat_the_majority_class_for_sure(low, passed):
-    test = SimpleNamespace(labels=LABELS, classes=CLASSES, facts={"task": "birds"})
-    version = SimpleNamespace(name="v1", card={})
-    gate = evaluation.promotion_gate(test, version, PROBA, Estimate(0.9, low, 1.0))
-    assert gate.passed is passed
-    assert gate.table["value"].tolist() == [f"{low:.3f} > 0.250", "no other champion"]
+def test_confidence_above_accuracy_is_told_as_over_confident():
+    scores = {"ece": 0.1, "brier": 0.2, "log_loss": 0.3}
+    proba = np.full((4, 2), 0.5)
+    proba[:] = [0.9, 0.1]
+    assert "over-confident by 40.0 points" in evaluation.told_confidence(scores, proba, np.array([1, 1, 0, 0], bool))[0]
+    assert "under-confident by 10.0 points" in evaluation.told_confidence(scores, proba, np.ones(4, dtype=bool))[0]
 
 
-def serve(monkeypatch, champion, predicted):
-    """A registry whose champion answers so."""
-    monkeypatch.setattr(evaluation.registry, "deployment", lambda task: {"champion": champion.name})
-    monkeypatch.setattr(evaluation.registry, "versions", lambda task: [champion.name])
-    monkeypatch.setattr(evaluation.registry, "verify", lambda task, name: champion)
-    predictor = SimpleNamespace(proba=lambda vectors: np.eye(2)[predicted])
-    monkeypatch.setattr(evaluation.Predictor, "from_version", lambda version: predictor)
+def test_slices_clear_of_the_average_are_named():
+    rows = [("brightness", "0 to 1", 40, 0.5, 0.4, 0.6), ("contrast", "1 to 2", 40, 0.8, 0.7, 0.9),
+            ("sharpness", "2 to 3", 40, 0.95, 0.9, 0.99)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["slice", "range", "n", "accuracy", "low", "high"])
+    said = evaluation.weak_slices(table, 0.8)
+    assert "Weaker: brightness 0 to 1 (0.500, n = 40). Stronger: sharpness 2 to 3 (0.950, n = 40);" in said
+    assert "contrast" not in said
+    assert evaluation.weak_slices(table[1:2], 0.8).startswith("None of the 1 slices")
+
+
+def test_contenders_stand_beside_each_other_with_intervals():
+    table = evaluation.contenders_table(LABELS, {"ours": LABELS, "none": 1 - LABELS}, 2, seed=0)
+    assert table["classifier"].tolist() == ["ours", "none"]
+    assert table["accuracy"][0].startswith("1.000 (95 % CI 0.566")
+    assert table["macro-F1"][1].startswith("0.000")
 
 
 CARD = {"classes": ["a", "b"], "data": {"hash": "h"}, "backbone": {"fingerprint": "f"}}
-
-
-@pytest.mark.parametrize(("n_worse", "passed"), [(0, True), (2, True), (20, False)])
-def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_worse, passed):
-    labels = np.arange(100) % 2
-    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD), labels)
-    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
-    ours = labels.copy()
-    ours[:n_worse] = 1 - ours[:n_worse]
-    gate = evaluation.promotion_gate(
-        test, SimpleNamespace(name="v2", card=CARD), np.eye(2)[ours], Estimate(0.9, 0.8, 1.0)
-    )
-    assert gate.passed is passed
-    assert "against v1" in gate.table["value"][1]
-
-
-@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}])
-def test_a_champion_of_other_classes_or_split_is_not_compared(monkeypatch, change):
-    labels = np.arange(100) % 2
-    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
-    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
-    version = SimpleNamespace(name="v2", card=CARD)
-    gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
-    assert "not comparable" in gate.table["value"][1]
-    assert gate.passed
-
-
-def test_a_champion_on_another_backbone_answers_on_its_own_vectors(monkeypatch):
-    labels = np.arange(100) % 2
-    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | {"backbone": {"fingerprint": "g"}}), labels)
-    encoder, own = object(), object()
-    predictor = SimpleNamespace(encoder=encoder, proba=lambda given: np.eye(2)[labels if given is own else 1 - labels])
-    monkeypatch.setattr(evaluation.Predictor, "from_version", lambda version: predictor)
-    asked = []
-
-    def embed(*arguments):
-        asked.append(arguments)
-        return SimpleNamespace(vectors=own)
-
-    monkeypatch.setattr(evaluation, "embed", embed)
-    manifest = pd.DataFrame({"path": ["x"], "sha256": ["y"]})
-    test = SimpleNamespace(
-        labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None, manifest=manifest, root="r"
-    )
-    version = SimpleNamespace(name="v2", card=CARD)
-    gate = evaluation.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0))
-    assert gate.table["value"][1].startswith("-100.0 points")
-    assert not gate.passed
-    assert asked[0][3] is encoder
 
 
 def test_a_task_without_test_images_says_what_to_raise(monkeypatch):
@@ -179,38 +147,6 @@ def test_a_version_of_another_split_is_not_scored(monkeypatch):
     monkeypatch.setattr(evaluation, "load_task", lambda task, splits: test)
     with pytest.raises(DataError, match="another split"):
         evaluation.open_test_split("birds", SimpleNamespace(name="v1", card=CARD))
-
-
-def stand_in(tmp_path, name, data_hash):
-    """A version's card alone, for what the gate reads of it."""
-    card = {"classes": ["a", "b"], "data": {"hash": data_hash}, "backbone": {"fingerprint": "f"}}
-    return SimpleNamespace(name=name, card=card)
-
-
-@pytest.mark.parametrize(
-    ("champion_hash", "damaged", "said"),
-    [
-        ("other", False, "another split: not comparable"),
-        ("same", True, "cannot be loaded"),
-        ("same", False, "f is missing"),
-    ],
-)
-def test_a_champion_that_cannot_be_compared_does_not_stop_the_gate(tmp_path, monkeypatch, champion_hash, damaged, said):
-    def verify(task, name):
-        if damaged:
-            raise ArtifactError("damaged")
-        return stand_in(tmp_path, name, champion_hash)
-
-    def load(version):
-        raise ArtifactError("backbone f is missing")
-
-    monkeypatch.setattr(evaluation.registry, "deployment", lambda task: {"champion": "old"})
-    monkeypatch.setattr(evaluation.registry, "verify", verify)
-    monkeypatch.setattr(evaluation.Predictor, "from_version", load)
-    test = SimpleNamespace(facts={"task": "t"}, labels=np.array([0, 1]), vectors=np.zeros((2, 1)))
-    shown, passed = evaluation._against_champion(test, stand_in(tmp_path, "new", "same"), np.eye(2))
-    assert said in shown
-    assert passed
 
 
 @pytest.mark.parametrize(
@@ -263,23 +199,6 @@ def test_without_validation_images_there_is_no_probability_to_choose_by(monkeypa
     monkeypatch.setattr(evaluation, "load_task", lambda task, splits: empty)
     labels, proba = evaluation.validation_part("t", SimpleNamespace(classes=["a", "b"]))
     assert (labels.shape, proba.shape) == ((0,), (0, 2))
-
-
-def test_a_test_image_with_a_near_copy_in_training_does_not_stand_apart(monkeypatch):
-    draw = np.random.default_rng(0)
-    n = 30
-    manifest = pd.DataFrame(
-        {"sha256": [f"{i}" for i in range(n)], "path": [f"{i}.png" for i in range(n)], "label": "a"}
-    )
-    manifest["split"] = ["test"] * 10 + ["train"] * 15 + ["val"] * 5
-    vectors, looks = draw.normal(size=(n, 20)), draw.random((n, Appearance().dim))
-    vectors[12] = vectors[3] + 0.05  # a training image beside test image 3
-    vectors[27] = vectors[5] + 0.05  # a validation image beside test image 5: no leak into training
-    everything = SimpleNamespace(manifest=manifest, vectors=vectors, root=None)
-    monkeypatch.setattr(evaluation, "load_task", lambda task, splits: everything)
-    monkeypatch.setattr(evaluation, "embed", lambda *chosen: SimpleNamespace(vectors=looks))
-    apart = evaluation.apart_from_training("t", SimpleNamespace(manifest=manifest[:10]))
-    assert np.flatnonzero(~apart).tolist() == [3]
 
 
 def test_the_score_without_near_copies_is_null_where_no_image_is_left():

@@ -77,3 +77,8 @@ def test_an_image_is_not_its_own_neighbour_even_beside_an_exact_copy():
 
 def test_images_that_are_all_alike_lie_in_one_place():
     np.testing.assert_array_equal(exploration.tsne_map(np.ones((12, 8)), seed=0, perplexity=30), np.zeros((12, 2)))
+
+
+def test_the_components_that_hold_most_of_the_variance_are_counted():
+    assert exploration.told_variance(np.array([0.5, 0.3, 0.1, 0.05])) == "3 components hold 90 % of the variance."
+    assert exploration.told_variance(np.array([0.5, 0.3])) == "The first 2 components hold 80 % of the variance."

@@ -186,6 +186,8 @@ CARD = {
 
 def test_a_version_is_told_from_the_one_before_it():
     assert history.changes(CARD, CARD) == []
+    assert history.changes(CARD | {"n_folds": 5}, CARD) == []  # an old card did not tell
+    assert history.changes(CARD | {"n_folds": 5}, CARD | {"n_folds": 3}) == ["folds: 3 → 5"]
     now = CARD | {
         "data": {"hash": "h2", "n": {"train": 90, "test": 22}},
         "classes": ["cat", "lynx"],

@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lib import registry
 from lib.prediction import Predictor
-from lib.robustness import CORRUPTIONS, corruption_curves
+from lib.robustness import CORRUPTIONS, corruption_curves, told
 
 
 @pytest.fixture
@@ -41,3 +42,16 @@ def test_curves_start_at_the_accuracy_of_intact_images(tiny_task, tiny_folder):
     assert blurred <= right
     again = corruption_curves(predictor, tiny_folder, paths, labels, seed=0)
     assert table.equals(again)
+
+
+def test_the_costliest_damage_and_what_is_borne_are_told():
+    rows = [
+        ("blur", "%", 0, 0.0, 100, 0.80, 0.71, 0.87), ("blur", "%", 1, 1.0, 100, 0.79, 0.70, 0.86),
+        ("blur", "%", 2, 2.0, 100, 0.60, 0.50, 0.69), ("blur", "%", 3, 4.0, 100, 0.75, 0.66, 0.82),
+        ("noise", "grey values", 0, 0.0, 100, 0.80, 0.71, 0.87),
+        ("noise", "grey values", 1, 10.0, 100, 0.55, 0.45, 0.64),
+    ]  # fmt: skip
+    columns = ["corruption", "unit", "severity", "level", "n", "accuracy", "low", "high"]
+    said = told(pd.DataFrame(rows, columns=columns))
+    assert "Undamaged 0.800; the costliest is noise (10 grey values): 0.550 (95 % CI 0.450 to 0.640)." in said
+    assert said.endswith("No clear loss: blur to 1 %.")  # level 4 is borne by luck only: level 2 is not

@@ -136,6 +136,25 @@ def test_a_learning_curve_leaves_out_sizes_below_the_pca():
     assert sorted(curve["n_train"].unique()) == [12, 60]
 
 
+@pytest.mark.parametrize(("gains", "said"), [([0.02, 0.03, 0.04], "still rises"), ([0.1, -0.05, 0.0], "no clear gain")])
+def test_the_last_step_of_a_learning_curve_is_told_with_its_error(gains, said):
+    rows = [(size, fold, 0.7 + (size == 90) * gain) for fold, gain in enumerate(gains) for size in (60, 90)]
+    told = training.last_gain(pd.DataFrame(rows, columns=["n_train", "fold", "accuracy"]))
+    assert told.startswith(f"From 60 to 90 training images the accuracy changes by {100 * np.mean(gains):+.1f} points")
+    assert said in told
+
+
+def test_a_learning_curve_of_one_size_tells_nothing():
+    curve = pd.DataFrame({"n_train": [60, 60], "fold": [0, 1], "accuracy": [0.5, 0.6]})
+    assert "one point only" in training.last_gain(curve)
+
+
+def test_the_nearest_centroid_answers_the_class_whose_mean_is_nearest():
+    vectors = np.array([[0, 0], [2, 0], [10, 0], [12, 0]], dtype=np.float32)
+    others = np.array([[5, 1], [7, 1]], dtype=np.float32)
+    assert training.nearest_centroid(vectors, np.array([3, 3, 5, 5]), others).tolist() == [3, 5]
+
+
 @pytest.fixture
 def clouds():
     """Vectors, labels and units of 120 images in three classes that lie well apart."""

@@ -20,10 +20,11 @@ def changes(card: dict, before: dict) -> list[str]:
     for name, value, old in (
         ("backbone", card["backbone"]["fingerprint"], before["backbone"]["fingerprint"]),
         ("seed", card["seed"], before["seed"]),
+        ("folds", card.get("n_folds"), before.get("n_folds")),  # cards of 0.1 did not tell
         ("model", card["model"], before["model"]),
         ("code", card["provenance"]["commit"][:10], before["provenance"]["commit"][:10]),
     ):
-        if value != old:
+        if value != old and None not in (value, old):
             found.append(f"{name}: {old} → {value}")
     return found
 

@@ -1,0 +1,138 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score
+
+from lib import gate
+from lib.errors import ArtifactError
+from lib.metrics import Estimate
+
+LABELS = np.array([0, 0, 0, 1, 1])
+PROBA = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
+CARD = {"classes": ["a", "b"], "data": {"hash": "h"}, "backbone": {"fingerprint": "f"}}
+
+
+def test_macro_f1_of_the_majority_class_by_hand():
+    # Always "a": precision 3/5, recall 1, F1 = 2 * 3/5 / (8/5) = 3/4; the other classes 0.
+    assert gate.majority_macro_f1(LABELS, 3) == pytest.approx(0.75 / 3)
+    expected = f1_score(LABELS, np.zeros(5, int), labels=range(3), average="macro", zero_division=0)
+    assert gate.majority_macro_f1(LABELS, 3) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("passed", "whole"), [([True, True], True), ([True, False], False), ([False, False], False)])
+def test_a_gate_is_passed_when_every_rule_holds(passed, whole):
+    held = gate.Gate(pd.DataFrame({"rule": ["first", "second"], "value": "", "passed": passed}))
+    assert held.passed is whole
+
+
+@pytest.mark.parametrize(("low", "passed"), [(0.251, True), (0.249, False), (0.1, False)])
+def test_a_first_version_must_beat_the_majority_class_for_sure(low, passed):
+    test = SimpleNamespace(labels=LABELS, classes=["a", "b", "absent"], facts={"task": "birds"})
+    version = SimpleNamespace(name="v1", card={})
+    held = gate.promotion_gate(test, version, PROBA, Estimate(0.9, low, 1.0), 1 - LABELS)
+    assert held.passed is passed
+    assert held.table["value"].tolist() == [f"{low:.3f} > 0.250", "+60.0 points (+17.1 to +102.9)", "no other champion"]
+
+
+def serve(monkeypatch, champion, predicted):
+    """A registry whose champion answers so."""
+    monkeypatch.setattr(gate.registry, "deployment", lambda task: {"champion": champion.name})
+    monkeypatch.setattr(gate.registry, "versions", lambda task: [champion.name])
+    monkeypatch.setattr(gate.registry, "verify", lambda task, name: champion)
+    predictor = SimpleNamespace(proba=lambda vectors: np.eye(2)[predicted])
+    monkeypatch.setattr(gate.Predictor, "from_version", lambda version: predictor)
+
+
+@pytest.mark.parametrize(("n_worse", "passed"), [(0, True), (2, True), (20, False)])
+def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_worse, passed):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD), labels)
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
+    ours = labels.copy()
+    ours[:n_worse] = 1 - ours[:n_worse]
+    held = gate.promotion_gate(
+        test, SimpleNamespace(name="v2", card=CARD), np.eye(2)[ours], Estimate(0.9, 0.8, 1.0), 1 - labels
+    )
+    assert held.passed is passed
+    assert "against v1" in held.table["value"][2]
+
+
+@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}])
+def test_a_champion_of_other_classes_or_split_is_not_compared(monkeypatch, change):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
+    version = SimpleNamespace(name="v2", card=CARD)
+    held = gate.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0), 1 - labels)
+    assert "not comparable" in held.table["value"][2]
+    assert held.passed
+
+
+def test_a_champion_on_another_backbone_answers_on_its_own_vectors(monkeypatch):
+    labels = np.arange(100) % 2
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | {"backbone": {"fingerprint": "g"}}), labels)
+    encoder, own = object(), object()
+    predictor = SimpleNamespace(encoder=encoder, proba=lambda given: np.eye(2)[labels if given is own else 1 - labels])
+    monkeypatch.setattr(gate.Predictor, "from_version", lambda version: predictor)
+    asked = []
+
+    def embed(*arguments):
+        asked.append(arguments)
+        return SimpleNamespace(vectors=own)
+
+    monkeypatch.setattr(gate, "embed", embed)
+    manifest = pd.DataFrame({"path": ["x"], "sha256": ["y"]})
+    test = SimpleNamespace(
+        labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None, manifest=manifest, root="r"
+    )
+    version = SimpleNamespace(name="v2", card=CARD)
+    held = gate.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0), 1 - labels)
+    assert held.table["value"][2].startswith("-100.0 points")
+    assert not held.passed
+    assert asked[0][3] is encoder
+
+
+def stand_in(tmp_path, name, data_hash):
+    """A version's card alone, for what the gate reads of it."""
+    card = {"classes": ["a", "b"], "data": {"hash": data_hash}, "backbone": {"fingerprint": "f"}}
+    return SimpleNamespace(name=name, card=card)
+
+
+@pytest.mark.parametrize(
+    ("champion_hash", "damaged", "said"),
+    [
+        ("other", False, "another split: not comparable"),
+        ("same", True, "cannot be loaded"),
+        ("same", False, "f is missing"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_does_not_stop_the_gate(tmp_path, monkeypatch, champion_hash, damaged, said):
+    def verify(task, name):
+        if damaged:
+            raise ArtifactError("damaged")
+        return stand_in(tmp_path, name, champion_hash)
+
+    def load(version):
+        raise ArtifactError("backbone f is missing")
+
+    monkeypatch.setattr(gate.registry, "deployment", lambda task: {"champion": "old"})
+    monkeypatch.setattr(gate.registry, "verify", verify)
+    monkeypatch.setattr(gate.Predictor, "from_version", load)
+    test = SimpleNamespace(facts={"task": "t"}, labels=np.array([0, 1]), vectors=np.zeros((2, 1)))
+    shown, passed = gate._against_champion(test, stand_in(tmp_path, "new", "same"), np.eye(2))
+    assert said in shown
+    assert passed
+
+
+@pytest.mark.parametrize(("n_worse", "passed"), [(0, True), (2, True), (20, False)])
+def test_a_version_must_not_be_clearly_worse_than_the_nearest_centroid(n_worse, passed):
+    labels = np.arange(100) % 2
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "never-promoted"})
+    ours = labels.copy()
+    ours[:n_worse] = 1 - ours[:n_worse]
+    version = SimpleNamespace(name="v1", card=CARD)
+    held = gate.promotion_gate(test, version, np.eye(2)[ours], Estimate(0.9, 0.8, 1.0), labels)
+    assert held.passed is passed
+    assert held.table["value"][1].startswith(f"{-n_worse:+.1f} points")
