@@ -47,6 +47,13 @@ def open_test_split(task: str, version: registry.Version) -> TaskEmbeddings:
     return test
 
 
+def told_openings(openings: list[dict]) -> str:
+    """How often a test part has been opened, in words; `openings` from `record_opening`."""
+    n_versions = len({opening["version"] for opening in openings})
+    times, versions = "s" * (len(openings) > 1), "s" * (n_versions > 1)
+    return f"This test part has been opened {len(openings)} time{times}, for {n_versions} version{versions}."
+
+
 def record_opening(task: str, version: registry.Version) -> list[dict]:
     """Note that a version is scored on the test images of its data and split; every opening of these images so far.
 
@@ -101,7 +108,7 @@ def slices(manifest: pd.DataFrame, measures: pd.DataFrame, right: np.ndarray) ->
         for code in range(len(edges) - 1 if len(edges) > 2 else 0):
             members = part == code
             share = proportion(int(right[members].sum()), int(members.sum()))
-            low, high = (f"{edge:.0f}" if edge >= 10 else f"{edge:.2f}" for edge in edges[code : code + 2])
+            low, high = (f"{edge:.0f}" if edge >= 10 else f"{edge:.2g}" for edge in edges[code : code + 2])
             rows.append((name, f"{low} to {high}", int(members.sum()), share.value, share.low, share.high))
     return pd.DataFrame(rows, columns=["slice", "range", "n", "accuracy", "low", "high"])
 
@@ -113,9 +120,12 @@ def headline(scores: dict) -> list[str]:
     """
     whole, macro, apart = Estimate(**scores["accuracy"]), Estimate(**scores["macro_f1"]), scores["apart"]
     n_copies = scores["n"] - apart["n"]
+    first = f"Accuracy {whole}, macro-F1 {macro}, n = {scores['n']:,}."
+    if not n_copies:
+        return [first, "No test image has a near copy in training."]
     without = Estimate(**apart["accuracy"]) if apart["accuracy"] else "none is left"
     return [
-        f"Accuracy {whole}, macro-F1 {macro}, n = {scores['n']:,}.",
+        first,
         f"Without the {n_copies:,} images that have a near copy in training: {without}, n = {apart['n']:,}.",
     ]
 

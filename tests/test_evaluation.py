@@ -105,6 +105,13 @@ def test_the_headline_tells_the_accuracy_with_and_without_near_copies():
     assert second.startswith("Without the 2 images that have a near copy in training: 1.000")
     scores["apart"] = evaluation.score_apart(LABELS, PROBA.argmax(axis=1), np.zeros(5, dtype=bool))
     assert evaluation.headline(scores)[1].endswith("none is left, n = 0.")
+    scores["apart"] = evaluation.score_apart(LABELS, PROBA.argmax(axis=1), np.ones(5, dtype=bool))
+    assert evaluation.headline(scores)[1] == "No test image has a near copy in training."
+
+
+def test_openings_are_told_in_words():
+    assert evaluation.told_openings([{"version": "v1"}]).endswith("opened 1 time, for 1 version.")
+    assert evaluation.told_openings([{"version": "v1"}] * 2).endswith("opened 2 times, for 1 version.")
 
 
 def test_confidence_above_accuracy_is_told_as_over_confident():
@@ -183,7 +190,7 @@ def test_slices_are_quarters_with_their_accuracy_and_what_does_not_vary_is_not_c
     assert set(table["slice"]) == {"brightness"}
     assert table["n"].tolist() == [20, 20, 20, 20]
     assert table["accuracy"].tolist() == [0, 1, 1, 1]
-    assert table["range"].iloc[0] == "0.00 to 0.25"
+    assert table["range"].iloc[0] == "0 to 0.25"
 
 
 def test_the_first_file_does_not_count_in_the_time_an_answer_takes():
