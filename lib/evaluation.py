@@ -73,11 +73,11 @@ def score_apart(labels: np.ndarray, predicted: np.ndarray, apart: np.ndarray) ->
     return {"n": int(apart.sum()), "accuracy": estimate}
 
 
-def validation_part(task: str, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and probabilities (n, n_classes) of the validation images, on which thresholds are chosen."""
+def validation_part(task: str, predictor: Predictor) -> tuple[TaskEmbeddings, np.ndarray]:
+    """The validation images, on which thresholds are chosen, and their probabilities, (n, n_classes)."""
     val = load_task(task, ["val"])
     proba = predictor.proba(val.vectors) if len(val.labels) else np.zeros((0, len(predictor.classes)))
-    return val.labels, proba
+    return val, proba
 
 
 def slices(manifest: pd.DataFrame, measures: pd.DataFrame, right: np.ndarray) -> pd.DataFrame:

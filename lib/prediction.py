@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from lib import registry
+from lib.conformal import conformal_sets
+from lib.decisions import Decision, Thresholds
 from lib.errors import ArtifactError, ImageError
 from lib.inference import Encoder, OnnxEncoder
+from lib.reference import Reference
 from lib.storage import artifacts_dir, task_dir
 
 BATCH_SIZE = 32
@@ -16,10 +19,29 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's classes from the most to the least probable, with calibrated probabilities that sum to 1."""
+    """What is answered to one image.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        All classes, from the most to the least probable.
+    probabilities : tuple of float
+        Theirs, calibrated; they sum to 1.
+    vector : ndarray of shape (dim,), float32
+    distance : float or None
+        1 - cosine to the tenth nearest training image; None of a version without a reference.
+    decision : {"accepted", "unsure", "unknown"} or None
+        None of a version that has not been evaluated.
+    label_set : tuple of str
+        The conformal set, most probable class first; empty where `decision` is None.
+    """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    vector: np.ndarray = field(repr=False, compare=False)
+    distance: float | None = None
+    decision: Decision | None = None
+    label_set: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -48,11 +70,16 @@ class Predictor:
     encoder: Encoder
     card: dict = field(init=False, repr=False)
     model: Any = field(init=False, repr=False)
+    thresholds: Thresholds | None = field(init=False, repr=False)
+    reference: Reference | None = field(init=False, repr=False)
 
     def __post_init__(self):
         self.card = self.version.card
         self.classes: list[str] = self.card["classes"]
         self.model = self.version.load()
+        self.thresholds = Thresholds.from_metrics(self.version.metrics)
+        path = self.version.folder / registry.REFERENCE_FILE
+        self.reference = Reference.read(path) if path.exists() else None
         if self.encoder.fingerprint != self.version.export:
             raise ArtifactError(
                 f"Version {self.version.name} was trained on {self.version.export}, not on {self.encoder.fingerprint}."
@@ -79,23 +106,36 @@ class Predictor:
         -------
         list of Prediction or ImageError, in the same order
         """
-        pixels: list[np.ndarray | ImageError] = [self._pixels(data) for data in files]
+        pixels = [self.pixels(data) for data in files]
         good = [item for item in pixels if isinstance(item, np.ndarray)]
         batches = [good[start : start + BATCH_SIZE] for start in range(0, len(good), BATCH_SIZE)]
-        rows = (self._prediction(row) for batch in batches for row in self.proba(self.encoder.encode(np.stack(batch))))
-        return [next(rows) if isinstance(item, np.ndarray) else item for item in pixels]
+        answers = iter([answer for batch in batches for answer in self._answers(np.stack(batch))])
+        return [next(answers) if isinstance(item, np.ndarray) else item for item in pixels]
 
-    def _pixels(self, data: bytes) -> np.ndarray | ImageError:
-        """Preprocessed pixels of one file, or why it is refused."""
+    def pixels(self, data: bytes) -> np.ndarray | ImageError:
+        """Preprocessed pixels of one file, (3, crop, crop) float32, or why it is refused."""
         try:
             return self.encoder.preprocessing.pixels(data)
         except ImageError as error:
             return error
 
-    def _prediction(self, proba: np.ndarray) -> Prediction:
-        """One row of probabilities, ordered; equal ones in the order of the classes."""
+    def _answers(self, pixels: np.ndarray) -> list[Prediction]:
+        """(n, 3, crop, crop) float32 -> n answers."""
+        vectors = self.encoder.encode(pixels)
+        distances = self.reference.distances(vectors).tolist() if self.reference else [None] * len(vectors)
+        return [self._answer(*row) for row in zip(self.proba(vectors), vectors, distances, strict=True)]
+
+    def _answer(self, proba: np.ndarray, vector: np.ndarray, distance: float | None) -> Prediction:
+        """One image's answer, its classes ordered; equal probabilities in the order of the classes."""
         order = np.argsort(-proba, kind="stable")
-        return Prediction(tuple(self.classes[code] for code in order), tuple(float(proba[code]) for code in order))
+        labels = tuple(self.classes[code] for code in order)
+        probabilities = tuple(float(proba[code]) for code in order)
+        if self.thresholds is None:
+            return Prediction(labels, probabilities, vector, distance)
+        members = conformal_sets(proba[None, order], self.thresholds.conformal_threshold)[0]
+        decision = self.thresholds.decide(probabilities[0], distance)
+        label_set = tuple(label for label, member in zip(labels, members, strict=True) if member)
+        return Prediction(labels, probabilities, vector, distance, decision, label_set)
 
 
 def tasks() -> list[str]:

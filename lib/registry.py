@@ -30,6 +30,7 @@ MODEL_FILE = "model.skops"
 RUNNER_UP_FILE = "runner_up.skops"
 CARD_FILE = "card.json"
 METRICS_FILE = "metrics.json"
+REFERENCE_FILE = "reference.parquet"
 PREDICTIONS_FILE = "predictions.csv"
 CHECKSUMS_FILE = "SHA256SUMS"
 REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
@@ -123,7 +124,9 @@ def new_version_name() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
 
 
-def save(task: str, models: dict[str, Any], card: dict, metrics: dict) -> Version:
+def save(
+    task: str, models: dict[str, Any], card: dict, metrics: dict, write_reference: Callable[[Path], None] | None = None
+) -> Version:
     """Save a new version; it appears complete with its checksums, or not at all.
 
     Parameters
@@ -133,6 +136,8 @@ def save(task: str, models: dict[str, Any], card: dict, metrics: dict) -> Versio
         MODEL_FILE and, for the paired comparison, RUNNER_UP_FILE.
     card, metrics : dict
         JSON values.
+    write_reference : callable, optional
+        Writes REFERENCE_FILE to the path it is given.
 
     Returns
     -------
@@ -147,7 +152,11 @@ def save(task: str, models: dict[str, Any], card: dict, metrics: dict) -> Versio
             _skops().dump(model, temporary / file)
         write_json(temporary / CARD_FILE, {"version": name, **card})
         write_json(temporary / METRICS_FILE, metrics)
-        _write_checksums(temporary, [*models, CARD_FILE, METRICS_FILE])
+        files = [*models, CARD_FILE, METRICS_FILE]
+        if write_reference:
+            write_reference(temporary / REFERENCE_FILE)
+            files.append(REFERENCE_FILE)
+        _write_checksums(temporary, files)
     return Version(name, folder / name)
 
 

@@ -53,6 +53,34 @@ def test_classes_come_from_the_most_to_the_least_probable_and_sum_to_one(predict
     assert answer.probability == answer.probabilities[0]
 
 
+def test_an_answer_has_its_set_its_vector_and_a_decision(predictor, tiny_folder):
+    answer = predictor.predict([next(tiny_folder.glob("Bag/*.png")).read_bytes()])[0]
+    chosen = predictor.thresholds
+    assert answer.vector.shape == (predictor.encoder.dim,)
+    assert answer.decision == chosen.decide(answer.probability, answer.distance)
+    expected = [
+        label
+        for number, (label, probability) in enumerate(zip(answer.labels, answer.probabilities, strict=True))
+        if number == 0 or probability >= chosen.conformal_threshold
+    ]
+    assert list(answer.label_set) == expected
+    assert answer.distance == pytest.approx(predictor.reference.distances(answer.vector[None])[0], abs=1e-6)
+
+
+def test_what_was_trained_on_is_near_and_noise_is_unknown(predictor, tiny_folder, save_image):
+    row = predictor.reference.images.iloc[0]
+    known, noise = predictor.predict([(tiny_folder / row["path"]).read_bytes(), save_image("noise.png").read_bytes()])
+    assert predictor.reference.nearest(known.vector, 1)[0].tolist() == [0]
+    assert noise.distance > known.distance
+    assert noise.decision == "unknown"
+
+
+def test_a_version_without_evaluation_and_reference_answers_without_a_decision(predictor, tiny_folder):
+    predictor.thresholds = predictor.reference = None
+    answer = predictor.predict([next(tiny_folder.glob("Bag/*.png")).read_bytes()])[0]
+    assert (answer.label, answer.decision, answer.distance, answer.label_set) == ("Bag", None, None, ())
+
+
 def test_no_file_gives_no_answer(predictor):
     assert predictor.predict([]) == []
 

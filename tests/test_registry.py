@@ -44,7 +44,8 @@ def evaluated(task="t"):
 @pytest.mark.parametrize("name", SPECS)
 def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(name):
     model = fitted(name)
-    version = registry.save("t", {registry.MODEL_FILE: model}, {}, {})
+    version = registry.save("t", {registry.MODEL_FILE: model}, {}, {}, lambda path: path.write_text("training images"))
+    assert set(registry.read_checksums(version.folder)) == {*registry.REQUIRED_FILES, registry.REFERENCE_FILE}
     loaded = registry.verify("t", version.name).load()
     np.testing.assert_array_equal(loaded.predict_proba(VECTORS), model.predict_proba(VECTORS))
 

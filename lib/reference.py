@@ -1,0 +1,114 @@
+"""What a version was trained on, as far as serving needs it: vectors and small pictures of training images.
+
+With these a service tells images that are far from all of them, and shows the nearest, without the images themselves.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.preprocessing import normalize
+
+from lib.errors import ArtifactError, ImageError
+from lib.images import thumbnail
+from lib.novelty import K, kth_distances
+from lib.storage import display_path, read_table, write_table
+
+MAX_IMAGES = 5000  # as many are drawn where there are more
+SIDE = 96  # pixels of the small pictures
+COLUMNS = ["sha256", "path", "label", "picture", "vector"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training images of a version.
+
+    Parameters
+    ----------
+    images : DataFrame of n rows
+        Columns sha256, path, label and picture: a JPEG's bytes, empty where the image could not be read.
+    unit : ndarray of shape (n, dim), float32
+        Their vectors as the backbone gives them, scaled to length 1.
+    """
+
+    images: pd.DataFrame
+    unit: np.ndarray
+
+    def write(self, path: Path) -> None:
+        """Write it as Parquet."""
+        write_table(path, self.images.assign(vector=list(self.unit))[COLUMNS])
+
+    @classmethod
+    def read(cls, path: Path) -> "Reference":
+        """Read what `write` wrote; raises ArtifactError."""
+        table = read_table(path)
+        if list(table.columns) != COLUMNS or not len(table):
+            raise ArtifactError(f"{display_path(path)} is no reference of training images; train again.")
+        return cls(table.drop(columns="vector"), np.stack(table["vector"].to_list()).astype(np.float32))
+
+    def cosines(self, vectors: np.ndarray) -> np.ndarray:
+        """(m, dim) -> (m, n)."""
+        return normalize(vectors) @ self.unit.T
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Distance, 1 - cosine, of each vector to its K-th nearest training image: (m, dim) -> (m,)."""
+        return kth_distances(self.cosines(vectors))
+
+    def own_distances(self) -> np.ndarray:
+        """`distances` of the training images themselves, each one's own place left out; shape (n,)."""
+        cosines = self.cosines(self.unit)
+        np.fill_diagonal(cosines, -1)
+        return kth_distances(cosines)
+
+    def nearest(self, vector: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the training images nearest to a vector of shape (dim,), and their distances; nearest first."""
+        distances = 1 - self.cosines(vector[None])[0]
+        places = np.argsort(distances, kind="stable")[:n_nearest]
+        return places, distances[places]
+
+
+def draw_reference(root: Path, manifest: pd.DataFrame, vectors: np.ndarray, *, seed: int) -> Reference:
+    """Take at most MAX_IMAGES training images as the reference.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that the manifest's paths are relative to.
+    manifest : DataFrame of n rows
+        Training images.
+    vectors : ndarray of shape (n, dim), float32
+    seed : int
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(manifest))[:MAX_IMAGES])
+    images = manifest.iloc[rows][["sha256", "path", "label"]].reset_index(drop=True)
+    images["picture"] = [_picture(root / path) for path in images["path"]]
+    return Reference(images, normalize(vectors[rows]).astype(np.float32))
+
+
+def novelty_threshold(reference: Reference, known: np.ndarray, refused: float) -> float:
+    """The distance beyond which an image is told as unknown, so that a share of those of known classes is too.
+
+    Parameters
+    ----------
+    reference : Reference
+    known : ndarray of shape (m, dim), float32
+        Vectors of images of known classes that were not trained on: the validation part. Where it has fewer than K
+        images the training images stand for it.
+    refused : float
+        Share of images of known classes told as unknown by mistake.
+    """
+    distances = reference.distances(known) if len(known) >= K else reference.own_distances()
+    return float(np.quantile(distances, 1 - refused))
+
+
+def _picture(path: Path) -> bytes:
+    """A small JPEG of an image file; nothing where it cannot be read."""
+    try:
+        image = thumbnail(path.read_bytes(), SIDE)
+    except (ImageError, OSError):
+        return b""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
