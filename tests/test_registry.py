@@ -9,8 +9,10 @@ import pytest
 
 from lib import registry
 from lib.classifiers import Spec
-from lib.errors import ArtifactError
-from lib.storage import task_dir
+from lib.errors import ArtifactError, LockedError
+from lib.registry import champions, store
+from lib.registry.__main__ import main
+from lib.storage import lock, task_dir
 from lib.training import fit_calibrated
 
 LABELS = np.repeat([0, 1], 20)
@@ -37,7 +39,9 @@ def saved(task="t", **card):
 def evaluated(task="t"):
     """A saved, evaluated version."""
     version = saved(task)
-    registry.add_evaluation(version, {**version.metrics, "test": {"n": 3}}, lambda path: path.write_text("p"))
+    registry.add_evaluation(
+        version, {**version.metrics, "test": {"n": 3, "accuracy": {"value": 2 / 3}}}, lambda path: path.write_text("p")
+    )
     return version
 
 
@@ -61,7 +65,7 @@ def test_a_version_lists_its_files_so_that_sha256sum_agrees():
 
 def test_versions_sort_by_time_and_the_newest_is_the_latest(monkeypatch):
     names = ["2026-11-24T00-00-00Z-aaaa", "2026-11-23T23-59-59Z-ffff"]
-    monkeypatch.setattr(registry, "new_version_name", iter(names).__next__)
+    monkeypatch.setattr(store, "new_version_name", iter(names).__next__)
     assert [saved().name for _ in names] == names
     assert registry.versions("t") == names[::-1]
     assert registry.latest("t").name == registry.find("t", "").name == names[0]
@@ -111,6 +115,7 @@ def test_only_an_evaluated_version_can_serve():
         "champion": version.name,
         "challenger": None,
         "challenger_share": 0.0,
+        "previous": [],
     }
 
 
@@ -184,3 +189,56 @@ def test_nothing_is_left_of_a_save_that_failed():
         registry.save("t", {registry.MODEL_FILE: fitted()}, {"bad": float("nan")}, {})
     assert registry.versions("t") == []
     assert list(registry.models_dir("t").iterdir()) == []
+
+
+def test_rollback_goes_back_champion_by_champion_past_damaged_ones():
+    first, second, third, fourth = (evaluated() for _ in range(4))
+    for version in (first, second, third, fourth, fourth):
+        registry.promote("t", version.name)
+    assert registry.deployment("t")["previous"] == [first.name, second.name, third.name]
+    (third.folder / "model.skops").write_bytes(b"damaged")
+    assert registry.rollback("t") == second.name
+    assert registry.champion("t").name == second.name
+    assert registry.rollback("t") == first.name
+    with pytest.raises(ArtifactError, match="no earlier champion"):
+        registry.rollback("t")
+    assert registry.champion("t").name == first.name
+
+
+def test_a_champion_that_comes_back_is_named_once():
+    first, second = evaluated(), evaluated()
+    for version in (first, second, first):
+        registry.promote("t", version.name)
+    assert registry.deployment("t")["previous"] == [second.name]
+
+
+def test_two_processes_do_not_change_the_pointer_at_once():
+    version = evaluated()
+    with lock(task_dir("t") / champions.LOCK_FILE), pytest.raises(LockedError):
+        registry.promote("t", version.name)
+    registry.promote("t", version.name)
+
+
+def test_the_command_line_lists_promotes_and_goes_back(capsys):
+    first, second = evaluated(), evaluated()
+    for arguments, champion in (
+        (["promote", first.name], first),
+        (["promote", second.name], second),
+        (["rollback"], first),
+    ):
+        assert main([arguments[0], "--task", "t", *arguments[1:]]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("*")] == [champion.name]
+        assert "0.667, n = 3" in lines[0]
+
+
+def test_the_command_line_says_what_cannot_be_done(capsys):
+    assert main(["rollback", "--task", "t"]) == 1
+    assert "no earlier champion" in capsys.readouterr().err
+    assert main(["list", "--task", "../t"]) == 2
+    assert "characters" in capsys.readouterr().err
+    assert main(["list", "--task", "t"]) == 0
+    assert "has no version; run" in capsys.readouterr().out
+    version = evaluated()
+    with lock(task_dir("t") / champions.LOCK_FILE):
+        assert main(["promote", "--task", "t", version.name]) == 3

@@ -1,4 +1,4 @@
-"""Model versions: saved whole or not at all, verified before use, promoted by an atomically replaced pointer.
+"""Model versions: saved whole or not at all, verified before use.
 
 A version is a folder artifacts/<task>/models/<version>/ whose SHA256SUMS lists its files. Models are skops files,
 loaded with a fixed list of trusted types; nothing is ever unpickled.
@@ -34,7 +34,6 @@ REFERENCE_FILE = "reference.parquet"
 PREDICTIONS_FILE = "predictions.csv"
 CHECKSUMS_FILE = "SHA256SUMS"
 REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
-DEPLOYMENT_FILE = "deployment.json"
 # Everything our pipelines are made of that skops does not trust by itself.
 TRUSTED_TYPES = (
     "lib.classifiers.ChunkedScaler",
@@ -228,31 +227,3 @@ def latest(task: str) -> Version:
 def find(task: str, name: str) -> Version:
     """The named version, or the newest where the name is empty; verified."""
     return verify(task, name) if name else latest(task)
-
-
-def deployment(task: str) -> dict:
-    """The pointer that the service follows: champion, challenger, challenger_share; empty before a promotion."""
-    path = task_dir(task) / DEPLOYMENT_FILE
-    return read_json(path) if path.exists() else {"champion": None, "challenger": None, "challenger_share": 0.0}
-
-
-def champion(task: str) -> Version:
-    """The version that serves, verified; raises ArtifactError where none was promoted or it is damaged."""
-    name = deployment(task)["champion"]
-    if name is None:
-        raise ArtifactError(f"Task {task!r} has no promoted model; run ./run_pipeline.sh --task {task}.")
-    return verify(task, name)
-
-
-def promote(task: str, name: str) -> None:
-    """Make a verified, evaluated version the champion, by atomically replacing the pointer.
-
-    Raises
-    ------
-    ArtifactError
-        If the version is missing, damaged or not evaluated.
-    """
-    version = verify(task, name)
-    if not set(REQUIRED_FILES) <= set(read_checksums(version.folder)) or "test" not in version.metrics:
-        raise ArtifactError(f"Version {name} of {task!r} has not been evaluated; run the evaluation stage first.")
-    write_json(task_dir(task) / DEPLOYMENT_FILE, deployment(task) | {"champion": name})

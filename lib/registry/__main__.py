@@ -1,0 +1,67 @@
+"""The command line: list a task's versions, promote one, go back to the champion before."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lib import registry
+from lib.errors import ArtifactError, LockedError, ProjectError
+
+DONE, FAILED, USAGE, LOCKED = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 1 it cannot be done, 2 bad usage, 3 another process is at it."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.action == "promote":
+            registry.promote(options.task, options.version)
+        elif options.action == "rollback":
+            registry.rollback(options.task)
+        print(listing(options.task))
+        return DONE
+    except LockedError as error:
+        print(error, file=sys.stderr)
+        return LOCKED
+    except ArtifactError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except ProjectError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m lib.registry", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, text in (
+        ("list", "show the versions, newest last"),
+        ("promote", "make an evaluated version the champion; a running service follows"),
+        ("rollback", "make the champion before this one the champion again"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--task", required=True, help="which task")
+        if name == "promote":
+            action.add_argument("version", help="its name")
+    return parser
+
+
+def listing(task: str) -> str:
+    """A line a version: name, test accuracy, model, and which one serves."""
+    now = registry.deployment(task)
+    lines = []
+    for name in registry.versions(task):
+        try:
+            version = registry.verify(task, name)
+            test = version.metrics.get("test")
+            scored = f"{test['accuracy']['value']:.3f}, n = {test['n']:,}" if test else "not evaluated"
+            told = f"{scored:<18}  {version.card['model']}"
+        except ArtifactError as error:
+            told = f"damaged: {error}"
+        lines.append(f"{'*' if name == now['champion'] else ' '} {name}  {told}")
+    return "\n".join(lines) or f"Task {task!r} has no version; run ./run_pipeline.sh --task {task}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
