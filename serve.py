@@ -2,81 +2,120 @@
 
 import argparse
 import logging
-import signal
 import sys
+import threading
 import warnings
 
-import waitress
 from flask import Flask
 from PIL import Image
 
+from lib.admission import Admission
 from lib.errors import ProjectError
-from lib.web import health, predict
-from lib.web.model import attach
+from lib.inference import n_cores
+from lib.serving import ServedTasks
+from lib.web import auth, health, models, predict
+from lib.web.context import attach, served_tasks
+from lib.web.limits import limit_bodies
 from lib.web.problems import register_problem_handlers
+from lib.web.server import Drain, make_server
 
 MAX_BODY = 25_000_000  # bytes of a request that are read as images
-MAX_RECEIVED = 64_000_000  # bytes after which the server hangs up without a problem document
-THREADS = 8
+MAX_INFLIGHT = 8
+DEADLINE = 30.0  # seconds
 
 
-def create_app(task: str | None = None) -> Flask:
-    """The service for a task, by default the only one there is; without a model it lives and is not ready."""
+def create_app(task: str | None = None, *, max_inflight: int = MAX_INFLIGHT, deadline: float = DEADLINE) -> Flask:
+    """The service for a task, by default for every one there is; without a model it lives and is not ready.
+
+    Parameters
+    ----------
+    task : str, optional
+    max_inflight : int
+        Requests for predictions accepted and not finished; more are sent away with 503.
+    deadline : float, seconds
+        After which an accepted request is answered 504.
+    """
     app = Flask(__name__, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_PARTS=1000, MAX_FORM_MEMORY_SIZE=500_000)
+    app.config[auth.TOKEN] = auth.read_token()
     app.json.sort_keys = False
     app.json.ensure_ascii = False
-    attach(app, task)
+    attach(app, ServedTasks(task), Admission(max_inflight, n_cores(), deadline))
     register_problem_handlers(app)
-    app.register_blueprint(health.blueprint)
-    app.register_blueprint(predict.blueprint)
+    limit_bodies(app, MAX_BODY)
+    auth.refuse_other_sites(app)
+    for blueprint in (health.blueprint, predict.blueprint, models.blueprint):
+        app.register_blueprint(blueprint)
     return app
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; 1 if the port is taken."""
-    parser = argparse.ArgumentParser(description="Serve predictions of a task's champion over HTTP.")
-    parser.add_argument("--task", help="which task (default: the only one)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-    options = parser.parse_args()
+    """Serve until SIGTERM or SIGINT; 1 if the port is taken, 2 for bad usage."""
+    options = _parser().parse_args()
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    app = create_app(options.task)
     try:
-        server = waitress.create_server(
-            app,
-            host=options.host,
-            port=options.port,
-            threads=THREADS,
-            ident=None,
-            connection_limit=1000,
-            channel_timeout=30,
-            cleanup_interval=5,
-            recv_bytes=65536,
-            max_request_body_size=MAX_RECEIVED,
-        )
+        app = create_app(options.task, max_inflight=options.max_inflight, deadline=options.deadline)
+    except ProjectError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        server = make_server(app, options.host, options.port, options.max_inflight)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         print(f"Cannot listen on {options.host}:{options.port}: {reason}; choose another --port.", file=sys.stderr)
         return 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    log_state(app, f"http://{options.host}:{options.port}")
+    with app.app_context():
+        Drain(server, app.extensions["admission"]).install()
+        log_state(f"http://{options.host}:{options.port}")
+        threading.Thread(target=served_tasks().watch, args=[threading.Event()], name="watch", daemon=True).start()
     server.run()
     return 0
 
 
-def log_state(app: Flask, address: str) -> None:
-    """Load the model and say where it answers, or why it does not yet."""
-    with app.app_context():
-        try:
-            ready = health.readyz()
-        except ProjectError as error:
-            logging.warning("Listening on %s, not ready: %s", address, error)
-            return
-    logging.info("Task %s, model %s, ready on %s", ready["task"], ready["model"], address)
+def _parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description="Serve predictions of the tasks' champions over HTTP.")
+    parser.add_argument("--task", help="answer for this task only (default: for all)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--max-inflight",
+        type=_positive(int),
+        default=MAX_INFLIGHT,
+        help="requests at work at once; more are answered 503 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=_positive(float),
+        default=DEADLINE,
+        help="seconds after which a request is answered 504 (default: %(default)s)",
+    )
+    return parser
+
+
+def _positive(kind: type) -> type:
+    """A number above 0, as argparse wants to have it said."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise ValueError
+        return value
+
+    number.__name__ = f"positive {kind.__name__}"
+    return number
+
+
+def log_state(address: str) -> None:
+    """Load the models and say what answers, or why it does not yet."""
+    try:
+        ready = health.readyz()
+    except ProjectError as error:
+        logging.warning("Listening on %s, not ready: %s", address, error)
+        return
+    told = ", ".join(f"{state['task']} ({state['model']})" for state in ready["tasks"])
+    logging.info("Ready on %s: %s", address, told)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """Sets of classes that hold the true one as often as promised, whatever the model (Vovk et al. 2005)."""
 
 import numpy as np
-import pandas as pd
-
-from lib.metrics import proportion
 
 COVERAGE = 0.9  # promised
 
@@ -36,16 +33,6 @@ def conformal_sets(proba: np.ndarray, threshold: float) -> np.ndarray:
     sets = proba >= threshold
     sets[np.arange(len(proba)), proba.argmax(axis=1)] = True
     return sets
-
-
-def set_sizes(sets: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Columns size, n, coverage, low, high: how many sets have each size, and how often they hold the true class."""
-    sizes, right = sets.sum(axis=1), sets[np.arange(len(labels)), labels]
-    rows = []
-    for size in np.unique(sizes):
-        share = proportion(int(right[sizes == size].sum()), int((sizes == size).sum()))
-        rows.append((int(size), int((sizes == size).sum()), share.value, share.low, share.high))
-    return pd.DataFrame(rows, columns=["size", "n", "coverage", "low", "high"])
 
 
 def resplit_coverages(

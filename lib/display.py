@@ -3,7 +3,6 @@
 All text is escaped: labels and file names come from the data.
 """
 
-import base64
 import html
 import io
 import warnings
@@ -17,7 +16,7 @@ from IPython.display import HTML, display
 from PIL import Image
 
 from lib.errors import ImageError
-from lib.images import Preprocessing, decode, thumbnail
+from lib.images import Preprocessing, data_url, decode, thumbnail
 from lib.plots import use_style
 from lib.provenance import commit, versions
 from lib.storage import display_path, sha256_file
@@ -54,11 +53,6 @@ def figure_image(ax: plt.Axes, alt: str) -> str:
     ax.figure.savefig(buffer, format="png")
     plt.close(ax.figure)
     return f'<img src="{data_url(buffer.getvalue(), "png")}" alt="{html.escape(alt)}">'
-
-
-def data_url(data: bytes, kind: str) -> str:
-    """An image file as text that a page can hold; `kind` is png or jpeg."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def picture(image: Image.Image) -> str:

@@ -37,6 +37,18 @@ class ArtifactError(ProjectError):
     """A stored artifact is missing, damaged or does not fit."""
 
 
+class UnknownTaskError(ProjectError):
+    """A service is asked for a task it does not answer for."""
+
+
+class OverloadedError(ProjectError):
+    """There is more work than is taken on at once."""
+
+
+class DeadlineError(ProjectError):
+    """Work took longer than it may."""
+
+
 class DiskFullError(ProjectError):
     """There is no room to write; what was written before is whole."""
 

@@ -24,7 +24,6 @@ from lib.tasks import TaskEmbeddings, load_task
 
 OPENINGS_FILE = "test_openings.json"
 PREDICTION_COLUMNS = ["sha256", "path", "split", "label", "predicted", "probability"]
-MISTAKE_COLUMNS = [*PREDICTION_COLUMNS, "fault"]
 
 
 def open_test_split(task: str, version: registry.Version) -> TaskEmbeddings:
@@ -140,6 +139,16 @@ def told_confidence(scores: dict, proba: np.ndarray, right: np.ndarray) -> list[
     ]
 
 
+def set_sizes(sets: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Columns size, n, coverage, low, high: how many sets have each size, and how often they hold the true class."""
+    sizes, right = sets.sum(axis=1), sets[np.arange(len(labels)), labels]
+    rows = []
+    for size in np.unique(sizes):
+        share = proportion(int(right[sizes == size].sum()), int((sizes == size).sum()))
+        rows.append((int(size), int((sizes == size).sum()), share.value, share.low, share.high))
+    return pd.DataFrame(rows, columns=["size", "n", "coverage", "low", "high"])
+
+
 def weak_slices(table: pd.DataFrame, overall: float) -> str:
     """Which slices lie clear of the accuracy of all, in words; `table` from `slices`."""
     weak = table[table["high"] < overall].sort_values("accuracy")
@@ -220,27 +229,6 @@ def predictions_table(manifest: pd.DataFrame, proba: np.ndarray, classes: list[s
     table["probability"] = proba.max(axis=1)
     columns = pd.DataFrame(proba, columns=[f"proba: {label}" for label in classes], index=table.index)
     return pd.concat([table, columns], axis=1)
-
-
-def mistakes(predictions: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
-    """The wrong rows of a predictions table, the most confident first: MISTAKE_COLUMNS.
-
-    `fault` says what is odd about the image itself, from `lib.quality.image_faults`; "" where nothing is.
-    """
-    wrong = predictions[predictions["label"] != predictions["predicted"]]
-    wrong = wrong.sort_values("probability", ascending=False, kind="stable").reset_index(drop=True)
-    names = faults.groupby("image")["fault"].agg(", ".join).to_dict()
-    return wrong.assign(fault=[names.get(path, "") for path in wrong["path"]])[MISTAKE_COLUMNS]
-
-
-def told_faults(predictions: pd.DataFrame, faults: pd.DataFrame) -> str:
-    """How many test images are faulty themselves, and how many of these are misclassified, in words."""
-    faulty = predictions[predictions["path"].isin(faults["image"])]
-    if not len(faulty):
-        return "No test image is blank, dark, bright, blurred or of an odd shape or size."
-    kinds = ", ".join(f"{n} {fault}" for fault, n in faults["fault"].value_counts().items())
-    wrong = int((faulty["label"] != faulty["predicted"]).sum())
-    return f"{len(faulty)} test images are faulty themselves ({kinds}); {wrong} of them are misclassified."
 
 
 def served_tolerance(card: dict) -> float:

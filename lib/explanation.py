@@ -4,21 +4,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from lib.classifiers import RootNormalizer
-from lib.exploration import nearest_neighbours
-from lib.images import decode, thumbnail
 from lib.prediction import BATCH_SIZE, Predictor
-from lib.tasks import TaskEmbeddings
 
 PATCHES = 7  # occluded squares a side
 FOR, AGAINST = (204, 85, 0), (34, 51, 136)  # colours of what speaks for a class and against it
 OPACITY = 0.7  # of the strongest part
-SIDE = 112  # pixels of the pictures beside each other
 
 
 @dataclass(frozen=True)
@@ -139,46 +134,3 @@ def overlay(view: Image.Image, heat: HeatMap, strongest: float) -> Image.Image:
     alpha = OPACITY * np.abs(strength)
     mixed = (1 - alpha) * np.asarray(view, dtype=np.float32) + alpha * colours
     return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
-
-
-def explained_mistakes(
-    predictor: Predictor, test: TaskEmbeddings, train: TaskEmbeddings, mistakes: pd.DataFrame, n_nearest: int = 3
-) -> list[list[tuple[Image.Image, str]]]:
-    """Pictures of each mistake: as the network saw it, what spoke for the answer and for the label, nearest trained on.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    test, train : TaskEmbeddings
-    mistakes : DataFrame
-        From `lib.evaluation.mistakes`.
-    n_nearest : int
-        Training images shown.
-
-    Returns
-    -------
-    list of rows of (picture, text)
-    """
-    place = {path: row for row, path in enumerate(test.manifest["path"])}
-    codes = {label: code for code, label in enumerate(predictor.classes)}
-    preprocessing = predictor.encoder.preprocessing
-    shown = []
-    for row in mistakes.itertuples():
-        image = decode((test.root / row.path).read_bytes(), min_side=preprocessing.decode_side)
-        view, vector = preprocessing.view(image), test.vectors[[place[row.path]]]
-        heats = [heat_map(predictor, preprocessing.normalise(view), codes[name]) for name in (row.predicted, row.label)]
-        strongest = max(float(np.abs(heat.parts).max()) for heat in heats)
-        pictures = [view, *(overlay(view, heat, strongest) for heat in heats)]
-        texts = [f"{row.label}, answered {row.predicted} ({row.probability:.2f})", f"for {row.predicted}",
-                 f"for {row.label}"]  # fmt: skip
-        nearest = train.manifest.iloc[nearest_neighbours(vector, train.vectors, n_nearest)[0]]
-        pictures += [thumbnail((train.root / path).read_bytes(), SIDE) for path in nearest["path"]]
-        texts += [f"trained on: {label}" for label in nearest["label"]]
-        shown.append([(picture.resize(_fit(picture)), text) for picture, text in zip(pictures, texts, strict=True)])
-    return shown
-
-
-def _fit(picture: Image.Image) -> tuple[int, int]:
-    """Size of a picture within SIDE x SIDE pixels; small ones are not made larger."""
-    factor = min(1.0, SIDE / max(picture.size))
-    return (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))

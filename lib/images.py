@@ -3,6 +3,7 @@
 Pillow and NumPy only. Formats are told by content, never by a file's extension.
 """
 
+import base64
 import io
 import struct
 import zlib
@@ -249,3 +250,15 @@ def thumbnail(data: bytes, side: int) -> Image.Image:
     image = decode(data, min_side=side)
     image.thumbnail((side, side))
     return image
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """An image file as text that a page can hold; `kind` is png or jpeg."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

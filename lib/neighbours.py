@@ -58,3 +58,9 @@ def find_neighbours(vectors: np.ndarray, k: int = K, *, progress: Progress = qui
         indices[block] = np.take_along_axis(near, order, axis=1)
         distances[block] = np.clip(1 - np.take_along_axis(found, order, axis=1), 0, 2)
     return Neighbours(indices, distances)
+
+
+def kth_distances(cosines: np.ndarray, k: int = K) -> np.ndarray:
+    """Distance, 1 - cosine, to the k-th nearest of many: (n, n_train) cosines -> (n,)."""
+    k = min(k, cosines.shape[1])
+    return 1 - np.partition(cosines, cosines.shape[1] - k, axis=1)[:, -k]

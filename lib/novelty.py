@@ -6,16 +6,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
 from lib.metrics import proportion
+from lib.neighbours import kth_distances
 
-K = 10
 REFUSED = 0.05  # share of images of known classes that is refused by mistake
 MAX_TRAIN, MAX_TEST = 5000, 1000  # images compared; more are drawn from
-
-
-def kth_distances(cosines: np.ndarray, k: int = K) -> np.ndarray:
-    """Distance, 1 - cosine, to the k-th nearest of many: (n, n_train) cosines -> (n,)."""
-    k = min(k, cosines.shape[1])
-    return 1 - np.partition(cosines, cosines.shape[1] - k, axis=1)[:, -k]
 
 
 def held_out_recall(

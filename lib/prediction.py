@@ -1,6 +1,6 @@
 """Bytes -> prediction: the only inference path there is, for notebooks, tests and the service."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,23 +94,34 @@ class Predictor:
         """Calibrated probabilities of embedded images: (n, dim) float32 -> (n, n_classes) float64."""
         return np.asarray(self.model.predict_proba(vectors), dtype=np.float64)
 
-    def predict(self, files: Sequence[bytes]) -> list[Prediction | ImageError]:
+    def predict(
+        self, files: Sequence[bytes], *, check: Callable[[], None] = lambda: None
+    ) -> list[Prediction | ImageError]:
         """Classify image files; a refused one has its ImageError in its place and harms no other.
 
         Parameters
         ----------
         files : sequence of bytes
             Whole files.
+        check : callable
+            Called before each file and each forward pass; what it raises ends the work.
 
         Returns
         -------
         list of Prediction or ImageError, in the same order
         """
-        pixels = [self.pixels(data) for data in files]
+        pixels = []
+        for data in files:
+            check()
+            pixels.append(self.pixels(data))
         good = [item for item in pixels if isinstance(item, np.ndarray)]
         batches = [good[start : start + BATCH_SIZE] for start in range(0, len(good), BATCH_SIZE)]
-        answers = iter([answer for batch in batches for answer in self._answers(np.stack(batch))])
-        return [next(answers) if isinstance(item, np.ndarray) else item for item in pixels]
+        answers: list[Prediction] = []
+        for batch in batches:
+            check()
+            answers += self._answers(np.stack(batch))
+        rows = iter(answers)
+        return [next(rows) if isinstance(item, np.ndarray) else item for item in pixels]
 
     def pixels(self, data: bytes) -> np.ndarray | ImageError:
         """Preprocessed pixels of one file, (3, crop, crop) float32, or why it is refused."""

@@ -4,17 +4,19 @@ With these a service tells images that are far from all of them, and shows the n
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sklearn.preprocessing import normalize
 
 from lib.errors import ArtifactError, ImageError
 from lib.images import thumbnail
-from lib.novelty import K, kth_distances
-from lib.storage import display_path, read_table, write_table
+from lib.neighbours import K, kth_distances
+from lib.storage import atomic_path, display_path
 
 MAX_IMAGES = 5000  # as many are drawn where there are more
 SIDE = 96  # pixels of the small pictures
@@ -27,26 +29,38 @@ class Reference:
 
     Parameters
     ----------
-    images : DataFrame of n rows
-        Columns sha256, path, label and picture: a JPEG's bytes, empty where the image could not be read.
+    sha256, paths, labels : list of str, length n
+    pictures : list of bytes
+        JPEGs; empty where an image could not be read.
     unit : ndarray of shape (n, dim), float32
         Their vectors as the backbone gives them, scaled to length 1.
     """
 
-    images: pd.DataFrame
+    sha256: list[str]
+    paths: list[str]
+    labels: list[str]
+    pictures: list[bytes]
     unit: np.ndarray
 
     def write(self, path: Path) -> None:
         """Write it as Parquet."""
-        write_table(path, self.images.assign(vector=list(self.unit))[COLUMNS])
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(self.unit.ravel()), self.unit.shape[1])
+        columns = [self.sha256, self.paths, self.labels, self.pictures, vectors]
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns, COLUMNS), temporary, use_dictionary=False)
 
     @classmethod
     def read(cls, path: Path) -> "Reference":
         """Read what `write` wrote; raises ArtifactError."""
-        table = read_table(path)
-        if list(table.columns) != COLUMNS or not len(table):
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"{display_path(path)} cannot be read ({error}); train again.") from error
+        if table.column_names != COLUMNS or not len(table):
             raise ArtifactError(f"{display_path(path)} is no reference of training images; train again.")
-        return cls(table.drop(columns="vector"), np.stack(table["vector"].to_list()).astype(np.float32))
+        texts = [table[name].to_pylist() for name in COLUMNS[:-1]]
+        vectors = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return cls(*texts, vectors.reshape(len(table), -1))
 
     def cosines(self, vectors: np.ndarray) -> np.ndarray:
         """(m, dim) -> (m, n)."""
@@ -69,22 +83,23 @@ class Reference:
         return places, distances[places]
 
 
-def draw_reference(root: Path, manifest: pd.DataFrame, vectors: np.ndarray, *, seed: int) -> Reference:
+def draw_reference(
+    root: Path, sha256: Sequence[str], paths: Sequence[str], labels: Sequence[str], vectors: np.ndarray, *, seed: int
+) -> Reference:
     """Take at most MAX_IMAGES training images as the reference.
 
     Parameters
     ----------
     root : Path
-        Folder that the manifest's paths are relative to.
-    manifest : DataFrame of n rows
-        Training images.
+        Folder that the paths are relative to.
+    sha256, paths, labels : sequences of str, length n
     vectors : ndarray of shape (n, dim), float32
     seed : int
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(manifest))[:MAX_IMAGES])
-    images = manifest.iloc[rows][["sha256", "path", "label"]].reset_index(drop=True)
-    images["picture"] = [_picture(root / path) for path in images["path"]]
-    return Reference(images, normalize(vectors[rows]).astype(np.float32))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(paths))[:MAX_IMAGES])
+    texts = [np.asarray(column, dtype=object)[rows].tolist() for column in (sha256, paths, labels)]
+    pictures = [_picture(root / path) for path in texts[1]]
+    return Reference(*texts, pictures, normalize(vectors[rows]).astype(np.float32))
 
 
 def novelty_threshold(reference: Reference, known: np.ndarray, refused: float) -> float:

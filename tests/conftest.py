@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+from processes import running
 
 from lib.backbones import LITE0, Choice, load_backbone
 from lib.inference import OnnxEncoder
@@ -194,3 +195,10 @@ def tiny_task(tiny_run: subprocess.CompletedProcess, shared_folder: Path, monkey
     monkeypatch.setenv("ARTIFACTS_DIR", str(shared_folder / "artifacts"))
     monkeypatch.setenv("REPORTS_DIR", str(shared_folder / "reports"))
     return "tiny"
+
+
+@pytest.fixture
+def server(tiny_run: object, shared_environment: dict[str, str]) -> Iterator[str]:
+    """A real process of serve.py: its address. It is ended with SIGTERM and must exit 0."""
+    with running(shared_environment) as service:
+        yield service.address

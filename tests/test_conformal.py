@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.conformal import conformal_sets, conformal_threshold, resplit_coverages, set_sizes
+from lib.conformal import conformal_sets, conformal_threshold, resplit_coverages
 
 
 def test_the_threshold_leaves_out_the_share_that_was_promised():
@@ -23,12 +23,6 @@ def test_too_few_images_promise_nothing_less_than_every_class():
 def test_a_set_holds_what_reaches_the_threshold_and_always_the_most_probable():
     sets = conformal_sets(np.array([[0.5, 0.3, 0.2], [0.4, 0.35, 0.25]]), 0.45)
     assert sets.tolist() == [[True, False, False], [True, False, False]]
-
-
-def test_sizes_are_counted_with_their_coverage():
-    sets = np.array([[1, 0], [1, 0], [1, 1]], dtype=bool)
-    table = set_sizes(sets, np.array([0, 1, 1]))
-    assert table[["size", "n", "coverage"]].to_numpy().tolist() == [[1, 2, 0.5], [2, 1, 1.0]]
 
 
 def test_the_promise_is_kept_on_average_and_not_by_far_more():

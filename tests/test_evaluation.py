@@ -69,34 +69,6 @@ def test_a_class_may_be_called_like_a_column(predictions):
     assert table["predicted"].tolist() == ["label", "label", "n", "n", "label"]
 
 
-FAULTS = pd.DataFrame({"image": ["z.png", "z.png", "w.png"], "fault": ["dark", "odd size", "blank"]})
-
-
-def test_mistakes_come_most_confident_first_with_what_is_odd_about_the_image(predictions):
-    wrong = evaluation.mistakes(predictions, FAULTS)
-    assert wrong["path"].tolist() == ["z.png", "x.png"]
-    assert wrong["fault"].tolist() == ["dark, odd size", ""]
-    assert list(wrong.columns) == evaluation.MISTAKE_COLUMNS
-    assert wrong.index.tolist() == [0, 1]
-
-
-def test_without_mistakes_or_faults_the_table_is_empty_and_has_its_columns(predictions):
-    right = predictions[predictions["label"] == predictions["predicted"]]
-    for faults in (FAULTS, FAULTS[:0]):
-        wrong = evaluation.mistakes(right, faults)
-        assert wrong.empty
-        assert list(wrong.columns) == evaluation.MISTAKE_COLUMNS
-    assert evaluation.mistakes(predictions, FAULTS[:0])["fault"].tolist() == ["", ""]
-
-
-def test_faulty_test_images_are_counted_with_their_mistakes(predictions):
-    said = evaluation.told_faults(predictions, FAULTS)
-    assert said.startswith("2 test images are faulty themselves (")
-    assert "1 dark" in said
-    assert said.endswith("; 1 of them are misclassified.")
-    assert evaluation.told_faults(predictions, FAULTS[:0]).startswith("No test image is blank")
-
-
 def test_the_headline_tells_the_accuracy_with_and_without_near_copies():
     scores = evaluation.score(LABELS, PROBA, CLASSES, seed=0)
     scores["apart"] = evaluation.score_apart(LABELS, PROBA.argmax(axis=1), np.array([True, True, False, True, False]))
@@ -214,3 +186,9 @@ def test_the_score_without_near_copies_is_null_where_no_image_is_left():
     found = evaluation.score_apart(labels, predicted, np.array([True, False, True]))
     assert (found["n"], found["accuracy"]["value"]) == (2, 1.0)
     assert evaluation.score_apart(labels, predicted, np.zeros(3, dtype=bool)) == {"n": 0, "accuracy": None}
+
+
+def test_sizes_are_counted_with_their_coverage():
+    sets = np.array([[1, 0], [1, 0], [1, 1]], dtype=bool)
+    table = evaluation.set_sizes(sets, np.array([0, 1, 1]))
+    assert table[["size", "n", "coverage"]].to_numpy().tolist() == [[1, 2, 0.5], [2, 1, 1.0]]

@@ -1,13 +1,11 @@
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.calibration import CalibratedClassifierCV
 
 from lib import registry
 from lib.classifiers import Spec
-from lib.evaluation import PREDICTION_COLUMNS
-from lib.explanation import HeatMap, explained_mistakes, heat_map, method, overlay
+from lib.explanation import HeatMap, heat_map, method, overlay
 from lib.prediction import Predictor
 from lib.tasks import load_task
 
@@ -95,17 +93,3 @@ def test_orange_lies_where_a_part_speaks_for_the_class_and_blue_where_against():
     assert pixels[5, 5, 0] > pixels[5, 5, 2] + 60
     assert pixels[75, 75, 2] > pixels[75, 75, 0] + 60
     assert np.abs(pixels[5, 75] - 128).max() < 12
-
-
-def test_a_mistake_is_shown_with_both_maps_and_what_was_trained_on(predictor, tiny_task):
-    test, train = load_task(tiny_task, ["test"]), load_task(tiny_task, ["train"])
-    row = test.manifest.iloc[0]
-    mistake = pd.DataFrame(
-        [(row["sha256"], row["path"], "test", row["label"], "Trouser", 0.7)], columns=PREDICTION_COLUMNS
-    )
-    ((view, for_answer, for_label, *nearest),) = explained_mistakes(predictor, test, train, mistake, 2)
-    assert view[1] == f"{row['label']}, answered Trouser (0.70)"
-    assert (for_answer[1], for_label[1]) == ("for Trouser", f"for {row['label']}")
-    assert len(nearest) == 2
-    assert all(text.startswith("trained on: ") for _, text in nearest)
-    assert all(max(picture.size) <= 112 for picture, _ in (view, for_answer, for_label, *nearest))

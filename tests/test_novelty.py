@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lib import novelty
-from lib.novelty import held_out_recall, kth_distances
+from lib.neighbours import kth_distances
+from lib.novelty import held_out_recall
 
 
 def test_the_distance_is_that_to_the_kth_nearest():

@@ -68,8 +68,8 @@ def test_an_answer_has_its_set_its_vector_and_a_decision(predictor, tiny_folder)
 
 
 def test_what_was_trained_on_is_near_and_noise_is_unknown(predictor, tiny_folder, save_image):
-    row = predictor.reference.images.iloc[0]
-    known, noise = predictor.predict([(tiny_folder / row["path"]).read_bytes(), save_image("noise.png").read_bytes()])
+    path = tiny_folder / predictor.reference.paths[0]
+    known, noise = predictor.predict([path.read_bytes(), save_image("noise.png").read_bytes()])
     assert predictor.reference.nearest(known.vector, 1)[0].tolist() == [0]
     assert noise.distance > known.distance
     assert noise.decision == "unknown"

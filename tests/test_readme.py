@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-import socket
 import subprocess
 import sys
 
 import pytest
+from processes import running
 
 from lib import pipeline
 from lib.stages import STAGES
@@ -63,41 +63,51 @@ def test_the_scripts_and_programs_of_the_commands_exist():
         assert (PROJECT_ROOT / picture).exists()
 
 
+TOKEN = "a token of enough characters"
+
+
 @pytest.fixture
 def address(tiny_run, shared_environment):
     """serve.py as README starts it, but on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = next(c for c in COMMANDS if "serve.py" in c).removesuffix("&").split()
-    command = [sys.executable, *command[1:], "--port", str(port)]
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=shared_environment, stderr=subprocess.PIPE, text=True)
-    assert "ready" in process.stderr.readline()
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait(timeout=30)
-    process.stderr.close()
+    assert ".venv/bin/python serve.py &" in COMMANDS
+    with running(shared_environment | {"SERVE_TOKEN": TOKEN}) as service:
+        yield service.address
 
 
 def test_the_curl_lines_run_and_answer_in_the_form_shown(address):
     answers = []
     for command in (c for c in COMMANDS if c.startswith("curl")):
-        line = shlex.split(command.replace("127.0.0.1:8000", address))
-        result = subprocess.run([*line, "-sS", "-f"], cwd=PROJECT_ROOT, capture_output=True, text=True)
+        line = shlex.split(command.replace("http://127.0.0.1:8000", address).replace("$SERVE_TOKEN", TOKEN))
+        result = subprocess.run([*line, "-sS"], cwd=PROJECT_ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         answers.append(json.loads(result.stdout))
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
-    assert keys(answers[0]) == keys(shown)
-    assert answers[0]["predictions"][0]["label"] == shown["predictions"][0]["label"]
-    assert answers[1]["predictions"][0]["label"] == "Bag"
-    assert answers[2]["status"] == "ready"
+    first, raw, explained, ready, models, rollback = answers
+    assert keys(first) == keys(shown)
+    assert first["predictions"][0]["label"] == shown["predictions"][0]["label"]
+    assert raw["predictions"][0]["label"] == "Bag"
+    assert {"heatmap", "neighbors"} <= set(explained["predictions"][0])
+    assert ready["status"] == "ready"
+    assert models["answering"] == models["models"][-1]["version"]
+    assert rollback["status"] == 409  # there is one version only
+    assert "no earlier champion" in rollback["detail"]
+
+
+def test_the_registrys_commands_run(tiny_task, shared_environment):
+    commands = [c for c in COMMANDS if "lib.registry" in c]
+    assert commands
+    for command in commands:
+        line = [sys.executable, *command.replace("--task sample", f"--task {tiny_task}").split()[1:]]
+        result = subprocess.run(line, cwd=PROJECT_ROOT, env=shared_environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("* ")
 
 
 def keys(value):
-    """The shape of a JSON value: keys and list lengths."""
+    """The shape of a JSON value: its keys, and what the first item of each list is like."""
     if isinstance(value, dict):
         return {key: keys(item) for key, item in value.items()}
-    return [keys(item) for item in value] if isinstance(value, list) else None
+    return [keys(item) for item in value[:1]] if isinstance(value, list) else None
 
 
 def test_the_limits_in_readme_are_those_of_the_code():

@@ -7,17 +7,18 @@ from PIL import Image
 
 from lib import reference
 from lib.errors import ArtifactError
-from lib.novelty import K
+from lib.neighbours import K
 from lib.reference import Reference, draw_reference, novelty_threshold
+
+TEXTS = [f"s{i}" for i in range(12)], [f"a/{i}.png" for i in range(12)], ["a"] * 12
 
 
 @pytest.fixture
 def drawn(save_image, tmp_path):
     """A reference of twelve images with the unit vectors of a circle's degrees 0 to 11; image 3 is gone."""
     paths = [save_image(f"a/{number}.png", seed=number, size=(300, 200)) for number in range(12)]
-    manifest = pd.DataFrame({"sha256": [f"s{i}" for i in range(12)], "path": [f"a/{i}.png" for i in range(12)]})
     paths[3].unlink()
-    return draw_reference(tmp_path, manifest.assign(label="a"), 5 * circle(range(12)), seed=0)
+    return draw_reference(tmp_path, *TEXTS, 5 * circle(range(12)), seed=0)
 
 
 def circle(degrees):
@@ -28,16 +29,17 @@ def circle(degrees):
 
 def test_a_reference_holds_unit_vectors_and_small_pictures(drawn):
     np.testing.assert_allclose(np.linalg.norm(drawn.unit, axis=1), 1, rtol=1e-6)
-    sizes = [Image.open(io.BytesIO(data)).size for data in drawn.images["picture"] if data]
+    sizes = [Image.open(io.BytesIO(data)).size for data in drawn.pictures if data]
     assert sizes == [(96, 64)] * 11
-    assert drawn.images["picture"][3] == b""
+    assert drawn.pictures[3] == b""
 
 
 def test_a_reference_survives_its_file(drawn, tmp_path):
     drawn.write(tmp_path / "reference.parquet")
     again = Reference.read(tmp_path / "reference.parquet")
     np.testing.assert_array_equal(again.unit, drawn.unit)
-    pd.testing.assert_frame_equal(again.images, drawn.images)
+    assert (again.sha256, again.paths, again.labels) == TEXTS
+    assert again.pictures == drawn.pictures
 
 
 def test_the_nearest_training_images_come_first(drawn):
@@ -64,15 +66,16 @@ def test_the_threshold_refuses_the_wanted_share_of_known_images(drawn):
 
 def test_at_most_so_many_images_are_drawn_and_always_the_same(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "MAX_IMAGES", 5)
-    manifest = drawn.images[["sha256", "path", "label"]]
-    few = draw_reference(tmp_path, manifest, circle(range(12)), seed=0)
-    assert len(few.images) == len(few.unit) == 5
-    assert few.images.equals(draw_reference(tmp_path, manifest, circle(range(12)), seed=0).images)
-    place = int(few.images["sha256"][0][1:])
-    np.testing.assert_allclose(few.unit[0], circle([place])[0], rtol=1e-6)
+    few = draw_reference(tmp_path, *TEXTS, circle(range(12)), seed=0)
+    assert len(few.labels) == len(few.unit) == 5
+    assert few.sha256 == draw_reference(tmp_path, *TEXTS, circle(range(12)), seed=0).sha256
+    np.testing.assert_allclose(few.unit[0], circle([int(few.sha256[0][1:])])[0], rtol=1e-6)
 
 
 def test_another_table_is_no_reference(tmp_path):
     pd.DataFrame({"sha256": ["a"]}).to_parquet(tmp_path / "reference.parquet")
     with pytest.raises(ArtifactError, match="no reference of training images; train again"):
+        Reference.read(tmp_path / "reference.parquet")
+    (tmp_path / "reference.parquet").write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="cannot be read"):
         Reference.read(tmp_path / "reference.parquet")

@@ -33,7 +33,7 @@ def fitted(name="logistic"):
 def saved(task="t", **card):
     """A saved, not evaluated version."""
     models = {registry.MODEL_FILE: fitted(), registry.RUNNER_UP_FILE: fitted("mlp")}
-    return registry.save(task, models, {"classes": ["a", "b"], **card}, {"selection": {}})
+    return registry.save(task, models, {"classes": ["a", "b"], "model": "LR", **card}, {"selection": {}})
 
 
 def evaluated(task="t"):

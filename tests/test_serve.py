@@ -1,18 +1,20 @@
 """The service through its test client, and as a real process over real connections."""
 
+import base64
 import io
 import json
-import signal
-import socket
+import shutil
 import subprocess
 import sys
+import threading
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from lib import registry
-from lib.storage import PROJECT_ROOT
+from lib.errors import ParameterError
+from lib.storage import PROJECT_ROOT, task_dir
 from serve import MAX_BODY, create_app
 
 PROBLEM = "application/problem+json"
@@ -151,7 +153,7 @@ def test_a_long_text_field_is_not_told_the_limit_of_files(client):
 
 
 def test_another_task_is_not_here(client, photo):
-    assert_problem(client.post("/predict?task=birds", data=photo), 404, "'birds'", "'tiny'")
+    assert_problem(client.post("/predict?task=birds", data=photo), 404, "'birds'", "the tasks are tiny")
 
 
 def test_the_frameworks_own_errors_are_problems_too(client):
@@ -165,8 +167,8 @@ def test_what_nobody_foresaw_is_a_problem_without_a_trace(client, photo, monkeyp
     def fail(*_):
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr("lib.prediction.Predictor.predict", fail)
     client.get("/readyz")
+    monkeypatch.setattr("lib.prediction.Predictor.predict", fail)
     client.application.config["PROPAGATE_EXCEPTIONS"] = False
     response = client.post("/predict", data=photo)
     assert_problem(response, 500)
@@ -182,20 +184,19 @@ def test_without_a_model_the_service_lives_is_not_ready_and_says_why():
     assert response.headers["Retry-After"] == "10"
 
 
-def test_a_task_name_that_cannot_be_one_is_told_by_readiness():
-    assert_problem(create_app("my birds").test_client().get("/readyz"), 503, "'my birds'")
+def test_a_task_name_that_cannot_be_one_is_bad_usage():
+    with pytest.raises(ParameterError, match="'my birds'"):
+        create_app("my birds")
 
 
 def test_a_model_that_comes_later_is_picked_up(tiny_run, shared_folder, monkeypatch):
     client = create_app().test_client()
     assert client.get("/readyz").status_code == 503
     monkeypatch.setenv("ARTIFACTS_DIR", str(shared_folder / "artifacts"))
-    assert client.get("/readyz").json["task"] == "tiny"
+    assert [state["task"] for state in client.get("/readyz").json["tasks"]] == ["tiny"]
 
 
 def test_a_damaged_model_is_not_served(tiny_task, tmp_path, monkeypatch):
-    import shutil
-
     shutil.copytree(registry.champion(tiny_task).folder.parents[2], tmp_path / "copy")
     monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path / "copy"))
     path = registry.champion(tiny_task).folder / registry.MODEL_FILE
@@ -203,20 +204,168 @@ def test_a_damaged_model_is_not_served(tiny_task, tmp_path, monkeypatch):
     assert_problem(create_app(tiny_task).test_client().get("/readyz"), 503, "damaged")
 
 
+def test_an_answer_has_a_decision_and_a_set(client, photo):
+    answer = client.post("/predict", data=photo).json["predictions"][0]
+    assert answer["decision"] in ("accepted", "unsure", "unknown")
+    assert answer["set"][0] == answer["label"]
+
+
+def test_noise_is_told_as_unknown(client, save_image):
+    answer = client.post("/predict", data=save_image("noise.png").read_bytes()).json["predictions"][0]
+    assert answer["decision"] == "unknown"
+
+
+def picture(url, kind):
+    """The image that a data URL holds."""
+    head, _, data = url.partition(",")
+    assert head == f"data:image/{kind};base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_an_explanation_shows_what_speaks_for_the_answer_and_the_nearest_training_images(client, photo, tiny_task):
+    files = form((photo, "bag.png"), (b"text", "b.txt"))
+    first, second = client.post("/predict?explain=heatmap,neighbors", data=files).json["predictions"]
+    assert first["heatmap"]["label"] == "Bag"
+    assert picture(first["heatmap"]["image"], "png").size == (224, 224)
+    assert len(first["neighbors"]) == 5
+    distances = [neighbor["distance"] for neighbor in first["neighbors"]]
+    assert distances == sorted(distances)
+    assert first["neighbors"][0]["label"] == "Bag"
+    assert max(picture(first["neighbors"][0]["image"], "jpeg").size) <= 96
+    assert set(second) == {"id", "filename", "error"}
+    plain = client.post("/predict", data=photo).json["predictions"][0]
+    assert not {"heatmap", "neighbors"} & set(plain)
+
+
+def test_an_explanation_that_does_not_exist_is_refused_and_few_files_are_explained(client, photo):
+    assert_problem(client.post("/predict?explain=story", data=photo), 400, "heatmap,neighbors", "'story'")
+    many = form(*[(photo, f"{number}.png") for number in range(9)])
+    assert_problem(client.post("/predict?explain=heatmap", data=many), 400, "9 files", "at most 8")
+
+
 @pytest.fixture
-def server(tiny_run, shared_environment):
-    """A real process of serve.py: its address. It is ended with SIGTERM and must exit 0."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "serve.py", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=shared_environment, stderr=subprocess.PIPE, text=True)
-    line = process.stderr.readline()
-    assert "ready" in line, line
-    yield f"http://127.0.0.1:{port}"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
-    process.stderr.close()
+def copied(tiny_task, tmp_path, monkeypatch):
+    """Artifacts of its own, with two tasks, "tiny" and "twin"."""
+    shutil.copytree(task_dir(tiny_task).parent, tmp_path / "copy")
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path / "copy"))
+    shutil.copytree(task_dir(tiny_task), task_dir("twin"))
+    return tmp_path / "copy"
+
+
+def test_several_tasks_are_told_apart_by_name(copied, photo):
+    client = create_app().test_client()
+    assert [state["task"] for state in client.get("/readyz").json["tasks"]] == ["tiny", "twin"]
+    assert client.post("/predict?task=twin", data=photo).json["task"] == "twin"
+    assert_problem(client.post("/predict", data=photo), 400, "tiny, twin", "?task=")
+    assert create_app("twin").test_client().post("/predict", data=photo).json["task"] == "twin"
+
+
+TOKEN = "a token of enough characters"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def operator(copied, monkeypatch):
+    """A client of a service whose token is set, and the names of two versions of "tiny", the second one new."""
+    monkeypatch.setenv("SERVE_TOKEN", TOKEN)
+    champion = registry.champion("tiny")
+    shutil.copytree(champion.folder, champion.folder.with_name("2999-new"))
+    return create_app("tiny").test_client(), champion.name, "2999-new"
+
+
+def test_a_version_is_promoted_and_rolled_back_while_the_service_answers(operator, photo):
+    client, old, new = operator
+    assert client.post("/predict", data=photo).json["model"] == old
+    answer = client.post(f"/models/{new}/promote", headers=BEARER)
+    assert answer.json == {"task": "tiny", "champion": new, "answering": new}
+    assert client.post("/predict", data=photo).json["model"] == new
+    models = client.get("/models").json
+    assert [(model["version"], model["champion"]) for model in models["models"]] == [(old, False), (new, True)]
+    assert models["models"][0]["test"]["n"] > 0
+    assert client.post("/models/rollback", headers=BEARER).json["answering"] == old
+    assert client.post("/predict", data=photo).json["model"] == old
+    assert_problem(client.post("/models/rollback", headers=BEARER), 409, "no earlier champion")
+
+
+def test_a_damaged_version_is_not_promoted(operator, photo):
+    client, old, new = operator
+    path = task_dir("tiny") / "models" / new / registry.MODEL_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    assert_problem(client.post(f"/models/{new}/promote", headers=BEARER), 409, "damaged")
+    assert registry.champion("tiny").name == client.post("/predict", data=photo).json["model"] == old
+    damaged = client.get("/models").json["models"][1]
+    assert "damaged" in damaged["problem"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e", "..%2f..", "%00", "x" * 300])
+def test_a_version_that_does_not_exist_is_404_wherever_its_name_would_lead(operator, name):
+    assert operator[0].post(f"/models/{name}/promote", headers=BEARER).status_code == 404
+
+
+@pytest.mark.parametrize("route", ["/models/rollback", "/models/2999-new/promote"])
+def test_changing_what_serves_needs_the_token(operator, route, copied, monkeypatch):
+    client = operator[0]
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": TOKEN},
+    ):
+        response = client.post(route, headers=headers)
+        assert_problem(response, 401, "Authorization: Bearer")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+    monkeypatch.delenv("SERVE_TOKEN")
+    assert_problem(create_app("tiny").test_client().post(route, headers=BEARER), 403, "SERVE_TOKEN")
+
+
+def test_the_token_may_be_in_a_file_and_must_be_long(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    monkeypatch.setenv("SERVE_TOKEN_FILE", str(tmp_path / "token"))
+    assert create_app().config["SERVE_TOKEN"] == TOKEN
+    (tmp_path / "token").write_text("short")
+    with pytest.raises(ParameterError, match="5 characters; at least 16"):
+        create_app()
+    (tmp_path / "token").unlink()
+    with pytest.raises(ParameterError, match="cannot be read"):
+        create_app()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_pages_of_other_sites_change_nothing(client, photo, headers, status):
+    assert client.post("/predict", data=photo, headers=headers).status_code == status
+
+
+def test_work_beyond_the_bound_is_sent_away_at_once(tiny_task, photo):
+    app = create_app(tiny_task, max_inflight=1)
+    client = app.test_client()
+    with app.extensions["admission"].accepted():
+        response = client.post("/predict", data=photo)
+        assert_problem(response, 503, "takes on no more")
+        assert response.headers["Retry-After"] == "1"
+        assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    assert client.post("/predict", data=photo).status_code == 200
+
+
+def test_past_its_deadline_a_request_is_504_and_leaves_no_trace(tiny_task, photo):
+    app = create_app(tiny_task, deadline=1e-9)
+    client = app.test_client()
+    n_threads = threading.active_count()
+    for _ in range(20):
+        assert_problem(client.post("/predict", data=photo), 504, "seconds")
+    assert app.extensions["admission"].n_inflight == 0
+    assert threading.active_count() == n_threads
 
 
 def curl(*arguments):

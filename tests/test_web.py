@@ -3,7 +3,7 @@
 import pytest
 
 from lib.errors import ImageError
-from lib.web import model, problems
+from lib.web import problems
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,3 @@ def test_a_document_has_the_members_of_rfc_9457_and_a_constant_title():
         "status": 404,
         "detail": "no such page",
     }
-
-
-def test_the_model_is_loaded_once(monkeypatch):
-    loads = []
-    served = model.ServedModel("t")
-    monkeypatch.setattr(model.ServedModel, "_load", lambda self: loads.append(1) or "predictor")
-    assert [served.predictor() for _ in range(3)] == ["predictor"] * 3
-    assert loads == [1]

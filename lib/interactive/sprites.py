@@ -9,9 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from lib.display import data_url
 from lib.errors import ImageError
-from lib.images import decode
+from lib.images import data_url, decode
 
 QUALITIES = (75, 55, 35, 20)  # of JPEG, tried in turn
 UNREADABLE = (224, 224, 224)  # the grey square that stands for an image that cannot be decoded

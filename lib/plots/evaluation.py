@@ -104,7 +104,7 @@ def plot_risk_coverage(table: pd.DataFrame, threshold: float, ax: plt.Axes | Non
 
 
 def plot_set_sizes(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Images by the size of their conformal set, split by whether it holds the truth; from `conformal.set_sizes`."""
+    """Images by the size of their conformal set, split by whether it holds the truth; from `evaluation.set_sizes`."""
     ax = new_axes(ax, height=3.0)
     held = table["n"] * table["coverage"]
     ax.bar(table["size"], held, color=MUTED, label="holds the true class")

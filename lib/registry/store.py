@@ -198,7 +198,8 @@ def verify(task: str, name: str) -> Version:
         raise ArtifactError(f"Task {task!r} has no version {name!r}; it has {', '.join(known) or 'none'}.")
     sums = read_checksums(folder)
     # An interrupted evaluation leaves metrics.json out of the checksums; the model itself is whole.
-    lacking = [file for file in (MODEL_FILE, CARD_FILE) if file not in sums]
+    needed = [MODEL_FILE, CARD_FILE, *([REFERENCE_FILE] if (folder / REFERENCE_FILE).exists() else [])]
+    lacking = [file for file in needed if file not in sums]
     wrong = [file for file, digest in sums.items() if not _matches(folder / file, digest)]
     if lacking or wrong:
         raise ArtifactError(f"Version {name} of {task!r} is damaged ({', '.join([*lacking, *wrong])}); train again.")

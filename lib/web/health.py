@@ -2,7 +2,9 @@
 
 from flask import Blueprint
 
-from lib.web.model import served_model
+from lib.errors import ArtifactError, OverloadedError
+from lib.serving import ServedTask
+from lib.web.context import admission, served_tasks
 
 blueprint = Blueprint("health", __name__)
 
@@ -14,7 +16,20 @@ def livez() -> dict:
 
 
 @blueprint.get("/readyz")
+@blueprint.get("/healthz")
 def readyz() -> dict:
-    """200 with the served version, or 503 with the reason why there is none."""
-    predictor = served_model().predictor()
-    return {"status": "ready", "task": served_model().task, "model": predictor.version.name}
+    """200 with what every task answers with, or 503 with the reason why one cannot answer or the process will end.
+
+    `problem` tells of a task that answers with an older model, for what deployment.json names cannot be loaded.
+    """
+    if admission().draining:
+        raise OverloadedError("The service is shutting down.")
+    tasks = served_tasks().all()
+    if not tasks:
+        raise ArtifactError("No task has a promoted model yet; ./run_pipeline.sh trains and promotes one.")
+    return {"status": "ready", "tasks": [_state(served) for served in tasks]}
+
+
+def _state(served: ServedTask) -> dict:
+    """What a task answers with; raises ArtifactError where nothing."""
+    return {"task": served.name, "model": served.predictor.version.name, "problem": served.problem}

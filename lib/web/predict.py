@@ -7,7 +7,8 @@ from flask import Blueprint, request
 
 from lib.errors import ImageError
 from lib.prediction import Prediction
-from lib.web.model import served_model
+from lib.web.context import admission, asked_task
+from lib.web.explain import MAX_EXPLAINED, explain, read_explain
 from lib.web.problems import Problem, document, from_image_error
 
 FIELD = "image"
@@ -31,23 +32,20 @@ def predict() -> dict:
 
     A single bad file is a problem; among several, each has its result or its own error.
     """
-    model = served_model()
-    predictor = model.predictor()
-    check_task(model.task)
-    top_k = read_top_k(len(predictor.classes))
-    uploads = read_uploads()
-    results = predictor.predict([upload.data for upload in uploads])
-    if len(results) == 1 and isinstance(results[0], ImageError):
-        raise from_image_error(results[0])
-    answers = [answer(upload, result, top_k) for upload, result in zip(uploads, results, strict=True)]
-    return {"task": model.task, "model": predictor.version.name, "predictions": answers}
-
-
-def check_task(task: str | None) -> None:
-    """Refuse a ?task= that is not the one served."""
-    asked = request.args.get("task", task)
-    if asked != task:
-        raise Problem(404, f"There is no task {asked!r} here; this service answers for {task!r}.")
+    with admission().accepted() as work:
+        task = asked_task()
+        predictor = task.predictor
+        top_k, explained = read_top_k(len(predictor.classes)), read_explain()
+        uploads = read_uploads(MAX_EXPLAINED if explained else MAX_FILES)
+        with work.slot():
+            results = predictor.predict([upload.data for upload in uploads], check=work.check)
+            if len(results) == 1 and isinstance(results[0], ImageError):
+                raise from_image_error(results[0])
+            answers = [
+                answer(upload, result, top_k) | explain(predictor, upload.data, result, explained, work)
+                for upload, result in zip(uploads, results, strict=True)
+            ]
+    return {"task": task.name, "model": predictor.version.name, "predictions": answers}
 
 
 def read_top_k(n_classes: int) -> int:
@@ -58,13 +56,13 @@ def read_top_k(n_classes: int) -> int:
     return min(int(text[:6]), n_classes)
 
 
-def read_uploads() -> list[Upload]:
+def read_uploads(limit: int) -> list[Upload]:
     """The request's files.
 
     Raises
     ------
     Problem
-        400 without any, or with more than MAX_FILES.
+        400 without any, or with more than `limit`.
     """
     if request.mimetype != "multipart/form-data":
         data = request.get_data(parse_form_data=False)
@@ -72,8 +70,8 @@ def read_uploads() -> list[Upload]:
             raise Problem(400, f"No image came: send a file as multipart field {FIELD!r}, or its bytes as the body.")
         return [Upload(None, data)]
     files = request.files.getlist(FIELD)
-    if len(files) > MAX_FILES:
-        raise Problem(400, f"{len(files)} files came; at most {MAX_FILES} are answered in one request.")
+    if len(files) > limit:
+        raise Problem(400, f"{len(files)} files came; at most {limit} are answered in such a request.")
     if not files:
         names = ", ".join(repr(name) for name in sorted({*request.files, *request.form})) or "no field"
         raise Problem(
@@ -90,4 +88,10 @@ def answer(upload: Upload, result: Prediction | ImageError, top_k: int) -> dict:
         return head | {"error": document(problem.status, problem.detail)}
     pairs = zip(result.labels[:top_k], result.probabilities[:top_k], strict=True)
     top = [{"label": label, "probability": probability} for label, probability in pairs]
-    return head | {"label": result.label, "probability": result.probability, "top": top}
+    return head | {
+        "label": result.label,
+        "probability": result.probability,
+        "decision": result.decision,
+        "top": top,
+        "set": list(result.label_set),
+    }

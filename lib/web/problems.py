@@ -7,9 +7,12 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from lib.errors import ImageError, ProjectError
+from lib.errors import DeadlineError, ImageError, OverloadedError, ProjectError, UnknownTaskError
+from lib.web.limits import MAX_BODY
 
 MEDIA_TYPE = "application/problem+json"
+# error -> status, and after how many seconds to try again; others are 503, for they lie in what the service reads
+STATUS = {OverloadedError: (503, "1"), DeadlineError: (504, ""), UnknownTaskError: (404, "")}
 IMAGE_STATUS = {"empty": 400, "unsupported": 415, "broken": 422, "too_large": 422}
 
 
@@ -65,15 +68,16 @@ def register_problem_handlers(app: Flask) -> None:
 
     @app.errorhandler(ProjectError)
     def on_project_error(error: ProjectError) -> Response:
-        return response(Problem(503, str(error), {"Retry-After": "10"}))
+        status, retry_after = STATUS.get(type(error), (503, "10"))
+        return response(Problem(status, str(error), {"Retry-After": retry_after} if retry_after else None))
 
     @app.errorhandler(HTTPException)
     def on_http_exception(error: HTTPException) -> Response:
         status = error.code or 500
-        if status == 413 and (request.content_length or 0) <= app.config["MAX_CONTENT_LENGTH"]:
+        if status == 413 and (request.content_length or 0) <= app.config[MAX_BODY]:
             detail = "The form has more parts or longer text fields than allowed; send images as files."
         elif status == 413:
-            detail = f"The request is larger than the {app.config['MAX_CONTENT_LENGTH']:,} bytes allowed."
+            detail = f"The request is larger than the {app.config[MAX_BODY]:,} bytes allowed."
         elif status >= 500:
             detail = "The service failed; the cause is in its log."
         else:

@@ -1,0 +1,63 @@
+"""GET /models, and with a token: promote a version, or go back to the champion before."""
+
+from flask import Blueprint
+
+from lib import registry
+from lib.errors import ArtifactError, LockedError, ParameterError
+from lib.web.auth import token_required
+from lib.web.context import asked_task, served_tasks
+from lib.web.problems import Problem
+
+blueprint = Blueprint("models", __name__)
+
+
+@blueprint.get("/models")
+def models() -> dict:
+    """A task's versions, newest last, with their test scores; which one is the champion, and which one answers."""
+    task = asked_task()
+    champion = registry.deployment(task.name)["champion"]
+    found = [_described(task.name, name, champion) for name in registry.versions(task.name)]
+    return {"task": task.name, "answering": task.predictor.version.name, "problem": task.problem, "models": found}
+
+
+def _described(task: str, name: str, champion: str | None) -> dict:
+    """A version as JSON values; a damaged one says so."""
+    head = {"version": name, "champion": name == champion}
+    try:
+        version = registry.verify(task, name)
+        scores = version.metrics.get("test")
+    except ArtifactError as error:
+        return head | {"problem": str(error)}
+    test = {key: scores[key] for key in ("n", "accuracy", "macro_f1")} if scores else None
+    card = version.card
+    created = card["provenance"]["created"]
+    return head | {"model": card["model"], "classes": card["classes"], "created": created, "test": test}
+
+
+@blueprint.post("/models/<version>/promote")
+@token_required
+def promote(version: str) -> dict:
+    """Make a version the champion, once it has been loaded and warmed here; else 404 or 409, and the old one stays."""
+    task = asked_task()
+    try:
+        if version not in registry.versions(task.name):
+            raise Problem(404, f"Task {task.name!r} has no version {version[:80]!r}; GET /models lists them.")
+        served_tasks().load(registry.evaluated(task.name, version))
+        registry.promote(task.name, version)
+    except (ArtifactError, ParameterError, LockedError) as error:
+        raise Problem(409, f"Version {version} cannot serve: {error}") from error
+    task.follow()
+    return {"task": task.name, "champion": version, "answering": task.predictor.version.name}
+
+
+@blueprint.post("/models/rollback")
+@token_required
+def rollback() -> dict:
+    """Make the champion before this one the champion again; 409 where there is none."""
+    task = asked_task()
+    try:
+        version = registry.rollback(task.name)
+    except (ArtifactError, LockedError) as error:
+        raise Problem(409, str(error)) from error
+    task.follow()
+    return {"task": task.name, "champion": version, "answering": task.predictor.version.name}

@@ -1,0 +1,64 @@
+"""The service as a real process, for tests over real connections."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lib.storage import PROJECT_ROOT
+
+
+def free_port() -> int:
+    """A port on the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@dataclass
+class Service:
+    """A running service, its address, and what it has written to stderr so far."""
+
+    process: subprocess.Popen
+    port: int
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def read(self) -> None:
+        """Collect what the process writes, until it ends."""
+        self.lines += iter(self.process.stderr.readline, "")
+
+
+@contextlib.contextmanager
+def running(environment: dict[str, str], *options: str, code: str = "", status: int = 0) -> Iterator[Service]:
+    """Run serve.py, or Python `code` that gets the port as its argument, until the block ends, with this exit status.
+
+    The block begins when the process has written a line with "Ready on".
+    """
+    port = free_port()
+    program = ["-c", code, str(port)] if code else ["serve.py", "--port", str(port), *options]
+    process = subprocess.Popen(
+        [sys.executable, *program], cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    service = Service(process, port)
+    try:
+        while "Ready on" not in (service.lines[-1] if service.lines else ""):
+            service.lines.append(process.stderr.readline())
+            assert service.lines[-1], service.lines
+        reader = threading.Thread(target=service.read)
+        reader.start()
+        yield service
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=40) == status
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        process.stderr.close()

@@ -1,0 +1,91 @@
+import threading
+
+import pytest
+
+from lib.admission import Admission
+from lib.errors import DeadlineError, OverloadedError
+
+
+class Clock:
+    """A clock that is put forward by hand."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_no_more_is_accepted_than_the_bound_and_room_comes_back(clock):
+    admission = Admission(2, 1, 10, clock)
+    with admission.accepted(), admission.accepted():
+        assert admission.n_inflight == 2
+        with pytest.raises(OverloadedError, match="at work on 2 requests"), admission.accepted():
+            pytest.fail("a third one was accepted")
+    assert (admission.n_inflight, admission.n_refused) == (0, 1)
+    with admission.accepted():
+        assert admission.n_inflight == 1
+
+
+def test_work_that_fails_gives_its_place_and_its_slot_back(clock):
+    admission = Admission(1, 1, 10, clock)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), admission.accepted() as work, work.slot():
+            raise ValueError("broken")
+    assert admission.n_inflight == 0
+
+
+def test_past_its_deadline_work_ends_and_frees_its_slot(clock):
+    admission = Admission(2, 1, 10, clock)
+    with admission.accepted() as work, work.slot():
+        work.check()
+        clock.now = 10
+        with pytest.raises(DeadlineError, match="longer than 10 seconds"):
+            work.check()
+    with admission.accepted() as work, work.slot():
+        work.check()
+
+
+def test_work_that_finds_no_slot_in_time_gives_up():
+    admission = Admission(2, 1, 0.05)
+    with admission.accepted() as busy, busy.slot(), admission.accepted() as waiting, pytest.raises(DeadlineError):
+        waiting.slot().__enter__()
+    with admission.accepted() as work, work.slot():
+        pass
+
+
+def test_as_many_work_at_a_time_as_there_are_slots():
+    admission = Admission(8, 2, 10)
+    at_work, most, lock = [], [0], threading.Lock()
+    meet = threading.Barrier(2, timeout=5)
+
+    def run():
+        with admission.accepted() as work, work.slot():
+            with lock:
+                at_work.append(1)
+                most[0] = max(most[0], len(at_work))
+            meet.wait()  # both slots are taken before either is left
+            with lock:
+                at_work.pop()
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [2]
+    assert admission.n_inflight == 0
+
+
+def test_a_draining_service_accepts_nothing_and_finishes_what_it_has(clock):
+    admission = Admission(2, 1, 10, clock)
+    with admission.accepted() as work:
+        admission.drain()
+        with pytest.raises(OverloadedError, match="shutting down"), admission.accepted():
+            pytest.fail("accepted while draining")
+        with work.slot():
+            work.check()

@@ -1,0 +1,217 @@
+"""The service as a process among many clients: overload, slow clients, limits, new models, and how it ends."""
+
+import contextlib
+import http.client
+import io
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from processes import running
+
+from lib import registry
+from lib.prediction import Predictor
+from lib.registry.store import _write_checksums
+from lib.storage import task_dir
+from serve import MAX_BODY
+
+SLOW_APP = """
+import sys, time
+from lib.web.context import admission
+from lib.web.server import Drain, make_server
+from serve import create_app, log_state
+app = create_app(max_inflight=8)
+
+@app.get("/slow")
+def slow():
+    with admission().accepted():
+        time.sleep(3)
+        return b"x" * 5_000_000
+
+server = make_server(app, "127.0.0.1", int(sys.argv[1]), 8)
+with app.app_context():
+    Drain(server, admission()).install()
+    import logging
+    logging.basicConfig(level=logging.INFO)
+    log_state(f"http://127.0.0.1:{sys.argv[1]}")
+server.run()
+"""
+
+
+def ask(service, method="GET", path="/livez", body=None, headers=None):
+    """One request on a connection of its own: status, headers and whole body."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def form(files):
+    """A multipart body of files in the field image, and its content type."""
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%d.png"\r\n\r\n%s\r\n' % (number, data)
+        for number, data in enumerate(files)
+    ]
+    return b"".join(parts) + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture
+def photo(tiny_folder):
+    return next((tiny_folder / "Bag").glob("*.png")).read_bytes()
+
+
+def test_what_was_accepted_is_answered_in_full_and_what_comes_after_is_sent_away(tiny_run, shared_environment, photo):
+    with running(shared_environment, code=SLOW_APP) as service, ThreadPoolExecutor(6) as pool:
+        accepted = [pool.submit(ask, service, path="/slow") for _ in range(6)]
+        time.sleep(1)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        for path, method, body in (("/readyz", "GET", None), ("/predict", "POST", photo), ("/slow", "GET", None)):
+            status, headers, _ = ask(service, method, path, body)
+            assert (path, status, headers["Retry-After"]) == (path, 503, "1")
+        assert ask(service)[0] == 200
+        assert [(status, len(body)) for status, _, body in (one.result() for one in accepted)] == [(200, 5_000_000)] * 6
+        assert service.process.wait(timeout=10) == 0
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(tiny_run, shared_environment):
+    with running(shared_environment, code=SLOW_APP) as service:
+        client = socket.create_connection(("127.0.0.1", service.port))
+        client.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+        time.sleep(1)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(4)
+        received = 0
+        while data := client.recv(65536):
+            received += len(data)
+        client.close()
+        assert received > 5_000_000
+        assert service.process.wait(timeout=10) == 0
+
+
+def test_a_second_signal_ends_it_at_once(tiny_run, shared_environment):
+    def wait_in_vain(service):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask(service, path="/slow")
+
+    with running(shared_environment, code=SLOW_APP, status=128 + signal.SIGTERM) as service:
+        client = threading.Thread(target=wait_in_vain, args=[service])
+        client.start()
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert service.process.poll() is None
+        service.process.send_signal(signal.SIGTERM)
+        service.process.wait(timeout=2)
+        client.join()
+
+
+def test_under_overload_there_are_answers_and_503_and_nothing_else(tiny_run, shared_environment, photo):
+    body, headers = form([photo] * 16)
+    with running(shared_environment, "--max-inflight", "2") as service:
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: ask(service, "POST", "/predict", body, headers), range(120)))
+        statuses = [status for status, _, _ in answers]
+        assert set(statuses) == {200, 503}
+        assert all(headers["Retry-After"] == "1" for status, headers, _ in answers if status == 503)
+        assert ask(service, "POST", "/predict", photo)[0] == 200
+
+
+def test_slow_clients_take_no_thread_and_are_cut(tiny_run, shared_environment, photo):
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+    with running(shared_environment) as service:
+        slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(300)]
+        for number, client in enumerate(slow):
+            client.sendall(head if number % 2 else head + b"Content-Length: 1000\r\n\r\nhalf")
+        for _ in range(5):
+            assert ask(service, "POST", "/predict", photo)[0] == 200
+        until = time.monotonic() + 30  # they are cut after 10 s, looked for each 5 s
+        for client in slow:
+            client.settimeout(max(0.1, until - time.monotonic()))
+            assert client.recv(1000) == b"" or client.recv(1000) == b""
+            client.close()
+
+
+def sent(server, *request, **options):
+    """The status of one request."""
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=60)
+    with contextlib.closing(connection):
+        connection.request(*request, **options)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+@pytest.mark.parametrize("way", ["plain", "chunked", "multipart"])
+def test_a_body_is_read_up_to_the_limit_and_not_a_byte_beyond(server, way, extra):
+    data = b"x" * (MAX_BODY + extra)
+    if way == "multipart":
+        status = sent(server, "POST", "/predict", *form([data[len(form([b""])[0]) :]]))
+    elif way == "chunked":
+        chunked = {"Transfer-Encoding": "chunked"}
+        status = sent(server, "POST", "/predict", io.BytesIO(data), chunked, encode_chunked=True)
+    else:
+        status = sent(server, "POST", "/predict", data)
+    assert status == (413 if extra > 0 else 415)  # 415: read in full, and no image
+
+
+def test_an_empty_body_is_400(server):
+    assert sent(server, "POST", "/predict", b"") == 400
+    chunked = {"Transfer-Encoding": "chunked"}
+    assert sent(server, "POST", "/predict", io.BytesIO(b""), chunked, encode_chunked=True) == 400
+
+
+def test_large_headers_and_too_many_parts_are_refused(server):
+    assert sent(server, "GET", "/livez", headers={"X-Large": "x" * 300_000}) == 431
+    assert sent(server, "POST", "/predict", *form([b"x"] * 1001)) == 413
+
+
+def test_twenty_new_models_under_eight_clients_and_no_answer_is_lost_or_mixed(
+    tiny_task, shared_environment, tmp_path, monkeypatch, photo
+):
+    shutil.copytree(task_dir(tiny_task).parent, tmp_path / "copy")
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path / "copy"))
+    first = registry.champion(tiny_task)
+    other = shutil.copytree(first.folder, first.folder.with_name("2999-other"))
+    shutil.copy(other / registry.RUNNER_UP_FILE, other / registry.MODEL_FILE)
+    _write_checksums(other, list(registry.read_checksums(other)))
+    names = (first.name, "2999-other")
+    expected = {
+        name: Predictor.from_version(registry.verify(tiny_task, name)).predict([photo])[0].probability for name in names
+    }
+    assert len(set(expected.values())) == 2
+    stopped, answers = threading.Event(), []
+
+    def client(service):
+        while not stopped.is_set():
+            answers.append(ask(service, "POST", "/predict", photo))
+
+    environment = shared_environment | {"ARTIFACTS_DIR": str(tmp_path / "copy")}
+    with running(environment) as service, ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client, service) for _ in range(8)]
+        try:
+            for number in range(20):
+                registry.promote(tiny_task, names[(number + 1) % 2])
+                wanted = names[(number + 1) % 2]
+                until = time.monotonic() + 30
+                while json.loads(ask(service, path="/readyz")[2])["tasks"][0]["model"] != wanted:
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+        finally:
+            stopped.set()
+        for one in clients:
+            one.result()
+    assert {status for status, _, _ in answers} == {200}
+    seen = dict.fromkeys(names, 0)
+    for _, _, body in answers:
+        found = json.loads(body)
+        seen[found["model"]] += 1
+        assert found["predictions"][0]["probability"] == pytest.approx(expected[found["model"]], abs=1e-5)
+    assert min(seen.values()) > 0
