@@ -12,8 +12,9 @@ from PIL import Image
 from lib.admission import Admission
 from lib.errors import ProjectError
 from lib.inference import n_cores
+from lib.production import ProductionLogs, connect_to
 from lib.serving import ServedTasks
-from lib.web import auth, health, models, predict
+from lib.web import auth, feedback, health, models, predict
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
 from lib.web.problems import register_problem_handlers
@@ -24,7 +25,13 @@ MAX_INFLIGHT = 8
 DEADLINE = 30.0  # seconds
 
 
-def create_app(task: str | None = None, *, max_inflight: int = MAX_INFLIGHT, deadline: float = DEADLINE) -> Flask:
+def create_app(
+    task: str | None = None,
+    *,
+    max_inflight: int = MAX_INFLIGHT,
+    deadline: float = DEADLINE,
+    logs: ProductionLogs | None = None,
+) -> Flask:
     """The service for a task, by default for every one there is; without a model it lives and is not ready.
 
     Parameters
@@ -34,16 +41,18 @@ def create_app(task: str | None = None, *, max_inflight: int = MAX_INFLIGHT, dea
         Requests for predictions accepted and not finished; more are sent away with 503.
     deadline : float, seconds
         After which an accepted request is answered 504.
+    logs : ProductionLogs, optional
+        Keep what is answered, and take feedback.
     """
     app = Flask(__name__, static_folder=None)
     app.config[auth.TOKEN] = auth.read_token()
     app.json.sort_keys = False
     app.json.ensure_ascii = False
-    attach(app, ServedTasks(task), Admission(max_inflight, n_cores(), deadline))
+    attach(app, ServedTasks(task), Admission(max_inflight, n_cores(), deadline), logs)
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     auth.refuse_other_sites(app)
-    for blueprint in (health.blueprint, predict.blueprint, models.blueprint):
+    for blueprint in (health.blueprint, predict.blueprint, feedback.blueprint, models.blueprint):
         app.register_blueprint(blueprint)
     return app
 
@@ -55,7 +64,8 @@ def main() -> int:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        app = create_app(options.task, max_inflight=options.max_inflight, deadline=options.deadline)
+        logs = read_logs(options)
+        app = create_app(options.task, max_inflight=options.max_inflight, deadline=options.deadline, logs=logs)
     except ProjectError as error:
         print(error, file=sys.stderr)
         return 2
@@ -68,8 +78,13 @@ def main() -> int:
     with app.app_context():
         Drain(server, app.extensions["admission"]).install()
         log_state(f"http://{options.host}:{options.port}")
-        threading.Thread(target=served_tasks().watch, args=[threading.Event()], name="watch", daemon=True).start()
+        stopped = threading.Event()
+        for tend in (served_tasks().watch, *([logs.tend] if logs else [])):
+            threading.Thread(target=tend, args=[stopped], name=tend.__name__, daemon=True).start()
     server.run()
+    stopped.set()
+    if logs:
+        logs.close()
     return 0
 
 
@@ -91,7 +106,38 @@ def _parser() -> argparse.ArgumentParser:
         default=DEADLINE,
         help="seconds after which a request is answered 504 (default: %(default)s)",
     )
+    parser.add_argument("--no-log", action="store_true", help="keep nothing of what is answered, take no feedback")
+    parser.add_argument("--no-log-images", action="store_true", help="keep answers, but not the images")
+    parser.add_argument(
+        "--log-url", default="", help="database of the log (default: data/production/<task>/production.db in SQLite)"
+    )
+    parser.add_argument(
+        "--keep-days",
+        type=_positive(float),
+        default=90.0,
+        help="days after which answers and images are deleted (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--keep-gigabytes",
+        type=_positive(float),
+        default=10.0,
+        help="room that images may take before the oldest are deleted (default: %(default)g)",
+    )
     return parser
+
+
+def read_logs(options: argparse.Namespace) -> ProductionLogs | None:
+    """The logs that the options ask for; raises ParameterError for a URL that is none."""
+    if options.no_log:
+        return None
+    if options.log_url:
+        connect_to(options.log_url).dispose()
+    return ProductionLogs(
+        options.log_url,
+        keep_images=not options.no_log_images,
+        max_days=options.keep_days,
+        max_image_bytes=int(options.keep_gigabytes * 1e9),
+    )
 
 
 def _positive(kind: type) -> type:

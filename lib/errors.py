@@ -49,6 +49,25 @@ class DeadlineError(ProjectError):
     """Work took longer than it may."""
 
 
+class LogError(ProjectError):
+    """The production log could not be written."""
+
+
+class FeedbackError(ProjectError):
+    """Feedback that cannot be kept as it came.
+
+    Parameters
+    ----------
+    message : str
+    kind : {"unknown", "reused"}
+        There is no such prediction; its Idempotency-Key came with other feedback before.
+    """
+
+    def __init__(self, message: str, kind: str):
+        super().__init__(message)
+        self.kind = kind
+
+
 class DiskFullError(ProjectError):
     """There is no room to write; what was written before is whole."""
 

@@ -42,6 +42,11 @@ def reports_dir() -> Path:
     return project_path(os.environ.get("REPORTS_DIR") or "reports")
 
 
+def production_dir(task: str) -> Path:
+    """Folder of what a task's service was asked; the environment variable PRODUCTION_DIR moves data/production."""
+    return project_path(os.environ.get("PRODUCTION_DIR") or "data/production") / task_dir(task).name
+
+
 def task_name(text: str) -> str:
     """Turn a folder's name into a task name that is safe as a folder below artifacts/ and reports/.
 

@@ -26,6 +26,7 @@ def set_own_folders(environment: dict[str, str], folder: Path) -> None:
     """Point an environment at a folder of its own: artifacts, reports, home, torch cache; no network."""
     environment["ARTIFACTS_DIR"] = str(folder / "artifacts")
     environment["REPORTS_DIR"] = str(folder / "reports")
+    environment["PRODUCTION_DIR"] = str(folder / "production")
     environment["TORCH_HOME"] = str(folder / "torch")
     environment |= dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), NO_NETWORK)
     environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")

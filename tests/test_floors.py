@@ -26,6 +26,7 @@ FLOORS = {
     "provenance": 2,
     "appearance": 3,
     "corrections": 2,
+    "production": 2,
     "quality": 2,
     "conformal": 2,
     "selective": 2,

@@ -82,13 +82,14 @@ def test_the_curl_lines_run_and_answer_in_the_form_shown(address):
         assert result.returncode == 0, result.stderr
         answers.append(json.loads(result.stdout))
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
-    first, raw, explained, ready, models, rollback = answers
+    first, raw, explained, ready, models, rollback, feedback = answers
     assert keys(first) == keys(shown)
     assert first["predictions"][0]["label"] == shown["predictions"][0]["label"]
     assert raw["predictions"][0]["label"] == "Bag"
     assert {"heatmap", "neighbors"} <= set(explained["predictions"][0])
     assert ready["status"] == "ready"
     assert models["answering"] == models["models"][-1]["version"]
+    assert (feedback["label"], feedback["new"]) == ("Clutch", True)
     assert rollback["status"] == 409  # there is one version only
     assert "no earlier champion" in rollback["detail"]
 

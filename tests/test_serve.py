@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ from PIL import Image
 
 from lib import registry
 from lib.errors import ParameterError
-from lib.storage import PROJECT_ROOT, task_dir
+from lib.production import ProductionLogs
+from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, task_dir
 from serve import MAX_BODY, create_app
 
 PROBLEM = "application/problem+json"
@@ -258,6 +260,95 @@ def test_several_tasks_are_told_apart_by_name(copied, photo):
     assert client.post("/predict?task=twin", data=photo).json["task"] == "twin"
     assert_problem(client.post("/predict", data=photo), 400, "tiny, twin", "?task=")
     assert create_app("twin").test_client().post("/predict", data=photo).json["task"] == "twin"
+
+
+@pytest.fixture
+def keeping(tiny_task):
+    """A client of a service that keeps what it answers, and its log."""
+    logs = ProductionLogs()
+    yield create_app(tiny_task, logs=logs).test_client(), logs.get(tiny_task)
+    logs.close()
+
+
+def test_what_is_answered_is_kept_and_feedback_finds_it(keeping, photo):
+    client, log = keeping
+    files = form((photo, "a.png"), (b"text", "b.txt"), (photo, "c.png"))
+    body = client.post("/predict", data=files).json
+    assert body["logged"] is True
+    assert log.counts() == (2, 0)
+    assert log.images.path(sha256_bytes(photo)).read_bytes() == photo
+    first = body["predictions"][0]["id"]
+    answer = client.post("/feedback", json={"id": first, "label": " Trouser "})
+    assert answer.status_code == 201
+    assert answer.json == {"task": "tiny", "id": first, "label": "Trouser", "new": False, "repeated": False}
+    by_image = client.post("/feedback", data=form((photo, "again.png")) | {"label": "Clutch"})
+    assert by_image.status_code == 201
+    assert by_image.json["new"] is True
+    by_form = client.post("/feedback", data={"id": first, "label": "Bag"})
+    assert by_form.json["label"] == "Bag"
+    assert log.counts() == (2, 3)
+
+
+def test_feedback_with_a_key_counts_once(keeping, photo):
+    client, log = keeping
+    name = client.post("/predict", data=photo).json["predictions"][0]["id"]
+    key = {"Idempotency-Key": "once"}
+    first, again = (client.post("/feedback", json={"id": name, "label": "Bag"}, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json == first.json | {"repeated": True}
+    assert_problem(client.post("/feedback", json={"id": name, "label": "Trouser"}, headers=key), 422, "other feedback")
+    assert log.counts() == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        ({"json": {"id": "nothing", "label": "Bag"}}, 404, "no prediction 'nothing'"),
+        ({"json": {"id": "x"}}, 400, "`label`"),
+        ({"json": {"id": "x", "label": ""}}, 400, "`label`"),
+        ({"json": {"id": "x", "label": 3}}, 400, "`label`"),
+        ({"json": {"id": "x", "label": "a\nb"}}, 400, "`label`"),
+        ({"json": {"id": "x", "label": "x" * 201}}, 400, "1 to 200 characters"),
+        ({"json": {"label": "Bag"}}, 400, "`id`"),
+        ({"json": {"id": 3, "label": "Bag"}}, 400, "`id`"),
+        ({"json": [1]}, 400, "JSON object"),
+        ({"data": b"{", "content_type": "application/json"}, 400, "JSON object"),
+        ({"json": {"id": "x", "label": "Bag"}, "headers": {"Idempotency-Key": "k" * 201}}, 400, "Idempotency-Key"),
+    ],
+)
+def test_feedback_that_means_nothing_is_refused(keeping, sent, status, said):
+    client, log = keeping
+    assert_problem(client.post("/feedback", **sent), status, said)
+    assert log.counts() == (0, 0)
+
+
+def test_feedback_to_an_image_that_was_never_sent_is_404(keeping):
+    never = form((b"never sent", "x.png")) | {"label": "Bag"}
+    assert_problem(keeping[0].post("/feedback", data=never), 404, "of this image")
+
+
+def test_without_a_log_predictions_are_answered_and_feedback_is_off(client, photo):
+    assert client.post("/predict", data=photo).json["logged"] is False
+    assert client.get("/readyz").json["tasks"][0]["log"] == "not kept"
+    assert_problem(client.post("/feedback", json={"id": "x", "label": "Bag"}), 503, "--no-log")
+
+
+def test_a_log_that_cannot_be_written_stops_no_prediction_and_is_told(keeping, photo):
+    client, _ = keeping
+    assert client.get("/readyz").json["tasks"][0]["log"] == "kept"
+    name = client.post("/predict", data=photo).json["predictions"][0]["id"]
+    other = sqlite3.connect(production_dir("tiny") / "production.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    body = client.post("/predict", data=photo).json
+    assert (body["predictions"][0]["label"], body["logged"]) == ("Bag", False)
+    response = client.post("/feedback", json={"id": name, "label": "Bag"})
+    assert_problem(response, 503, "locked")
+    assert response.headers["Retry-After"] == "5"
+    assert "locked" in client.get("/readyz").json["tasks"][0]["log"]
+    other.execute("COMMIT")
+    other.close()
+    assert client.post("/feedback", json={"id": name, "label": "Bag"}).status_code == 201
+    assert client.get("/readyz").json["tasks"][0]["log"] == "kept"
 
 
 TOKEN = "a token of enough characters"

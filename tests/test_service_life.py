@@ -7,17 +7,21 @@ import json
 import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
-from processes import running
+from processes import free_port, running
 
 from lib import registry
 from lib.prediction import Predictor
 from lib.registry.store import _write_checksums
-from lib.storage import task_dir
+from lib.storage import PROJECT_ROOT, task_dir
 from serve import MAX_BODY
 
 SLOW_APP = """
@@ -215,3 +219,63 @@ def test_twenty_new_models_under_eight_clients_and_no_answer_is_lost_or_mixed(
         seen[found["model"]] += 1
         assert found["predictions"][0]["probability"] == pytest.approx(expected[found["model"]], abs=1e-5)
     assert min(seen.values()) > 0
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=700k none /mnt
+export PRODUCTION_DIR=/mnt/production
+exec {python} serve.py --port {port}
+"""
+
+
+def test_a_full_disk_stops_no_prediction_and_is_told(tiny_run, shared_environment, tiny_folder):
+    photos = [path.read_bytes() for path in sorted(tiny_folder.glob("*/*.png"))]
+    body, headers = form(photos[:60])
+    port = free_port()
+    script = FULL_DISK.format(python=sys.executable, port=port)
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=shared_environment, stderr=subprocess.PIPE, text=True)
+    try:
+        while "Ready on" not in process.stderr.readline():
+            assert process.poll() is None
+        service = SimpleNamespace(port=port)
+        answers = [ask(service, "POST", "/predict", body, headers) for _ in range(8)]
+        assert {status for status, _, _ in answers} == {200}
+        assert json.loads(answers[-1][2])["logged"] is False
+        state = json.loads(ask(service, path="/readyz")[2])["tasks"][0]
+        assert "full" in state["log"] or "No space" in state["log"]
+    finally:
+        process.terminate()
+        process.wait(timeout=40)
+        process.stderr.close()
+
+
+def test_no_acknowledged_feedback_is_lost_when_the_service_is_killed(tiny_run, shared_environment, tmp_path, photo):
+    environment = shared_environment | {"PRODUCTION_DIR": str(tmp_path / "production")}
+    predicted, given = [], []
+
+    def client(service):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while True:
+                status, _, body = ask(service, "POST", "/predict", photo)
+                answer = json.loads(body)
+                assert (status, answer["logged"]) == (200, True)
+                predicted.append(answer["predictions"][0]["id"])
+                sent = json.dumps({"id": predicted[-1], "label": "Trouser"})
+                status, _, _ = ask(service, "POST", "/feedback", sent, {"Content-Type": "application/json"})
+                assert status == 201
+                given.append(json.loads(sent)["id"])
+
+    for _ in range(3):
+        with running(environment, status=-signal.SIGKILL) as service, ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(client, service) for _ in range(4)]
+            time.sleep(1.5)
+            service.process.kill()
+            for one in clients:
+                one.result()
+    assert len(given) > 50
+    connection = sqlite3.connect(tmp_path / "production" / "tiny" / "production.db")
+    assert set(predicted) <= {name for (name,) in connection.execute("SELECT id FROM predictions")}
+    assert set(given) <= {name for (name,) in connection.execute("SELECT prediction FROM feedback")}
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()

@@ -4,7 +4,7 @@ from flask import Blueprint
 
 from lib.errors import ArtifactError, OverloadedError
 from lib.serving import ServedTask
-from lib.web.context import admission, served_tasks
+from lib.web.context import admission, production_log, served_tasks
 
 blueprint = Blueprint("health", __name__)
 
@@ -20,7 +20,8 @@ def livez() -> dict:
 def readyz() -> dict:
     """200 with what every task answers with, or 503 with the reason why one cannot answer or the process will end.
 
-    `problem` tells of a task that answers with an older model, for what deployment.json names cannot be loaded.
+    `problem` tells of a task that answers with an older model, for what deployment.json names cannot be loaded; `log`
+    whether what is answered is kept, or why not.
     """
     if admission().draining:
         raise OverloadedError("The service is shutting down.")
@@ -32,4 +33,6 @@ def readyz() -> dict:
 
 def _state(served: ServedTask) -> dict:
     """What a task answers with; raises ArtifactError where nothing."""
-    return {"task": served.name, "model": served.predictor.version.name, "problem": served.problem}
+    log = production_log(served.name)
+    state = {"task": served.name, "model": served.predictor.version.name, "problem": served.problem}
+    return state | {"log": (log.problem or "kept") if log else "not kept"}

@@ -2,12 +2,15 @@
 
 import uuid
 from dataclasses import dataclass
+from time import perf_counter
 
 from flask import Blueprint, request
 
 from lib.errors import ImageError
 from lib.prediction import Prediction
-from lib.web.context import admission, asked_task
+from lib.production import Logged
+from lib.storage import sha256_bytes
+from lib.web.context import admission, asked_task, production_log
 from lib.web.explain import MAX_EXPLAINED, explain, read_explain
 from lib.web.problems import Problem, document, from_image_error
 
@@ -32,6 +35,7 @@ def predict() -> dict:
 
     A single bad file is a problem; among several, each has its result or its own error.
     """
+    started = perf_counter()
     with admission().accepted() as work:
         task = asked_task()
         predictor = task.predictor
@@ -45,7 +49,8 @@ def predict() -> dict:
                 answer(upload, result, top_k) | explain(predictor, upload.data, result, explained, work)
                 for upload, result in zip(uploads, results, strict=True)
             ]
-    return {"task": task.name, "model": predictor.version.name, "predictions": answers}
+        logged = record(task.name, predictor.version.name, uploads, results, answers, 1000 * (perf_counter() - started))
+    return {"task": task.name, "model": predictor.version.name, "logged": logged, "predictions": answers}
 
 
 def read_top_k(n_classes: int) -> int:
@@ -78,6 +83,32 @@ def read_uploads(limit: int) -> list[Upload]:
             400, f"No image came: the form has {names}; send a file as field {FIELD!r} (curl -F {FIELD}=@file)."
         )
     return [Upload(file.filename, file.read()) for file in files]
+
+
+def record(
+    task: str, version: str, uploads: list[Upload], results: list, answers: list[dict], milliseconds: float
+) -> bool:
+    """Keep what was answered, but for refused files; whether it is durable, so that feedback will find it."""
+    log = production_log(task)
+    if log is None:
+        return False
+    good = [items for items in zip(uploads, results, answers, strict=True) if isinstance(items[1], Prediction)]
+    rows = [
+        Logged(
+            id=said["id"],
+            version=version,
+            arm="champion",
+            label=result.label,
+            probability=result.probability,
+            decision=result.decision,
+            distance=result.distance,
+            milliseconds=milliseconds,
+            sha256=sha256_bytes(upload.data),
+            vector=result.vector,
+        )
+        for upload, result, said in good
+    ]
+    return log.record(rows, [upload.data for upload, _, _ in good])
 
 
 def answer(upload: Upload, result: Prediction | ImageError, top_k: int) -> dict:

@@ -1,0 +1,18 @@
+"""What the service answered and what people said to it, kept so that nothing acknowledged is lost.
+
+`schema` says what a row is, `writer` makes rows durable, `images` keeps the pictures, `log` puts them together.
+"""
+
+from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs, default_url
+from lib.production.schema import connect_to, feedback, predictions
+
+__all__ = [
+    "Feedback",
+    "Logged",
+    "ProductionLog",
+    "ProductionLogs",
+    "connect_to",
+    "default_url",
+    "feedback",
+    "predictions",
+]

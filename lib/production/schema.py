@@ -1,0 +1,92 @@
+"""The two tables of a production log, in SQLite or PostgreSQL."""
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from lib.errors import ParameterError
+
+BUSY_SECONDS = 1  # that SQLite waits for another process which writes
+
+metadata = MetaData()
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("task", String(80), nullable=False),
+    Column("created", Float, nullable=False),  # seconds since 1970, UTC
+    Column("version", String(80), nullable=False),
+    Column("arm", String(20), nullable=False),  # champion or challenger
+    Column("label", String(200), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("decision", String(20)),
+    Column("distance", Float),  # 1 - cosine to the tenth nearest training image
+    Column("milliseconds", Float, nullable=False),  # that the request took until the answer was ready
+    Column("sha256", String(64), nullable=False),  # of the image file
+    Column("kept", Boolean, nullable=False),  # whether the image was kept
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    Index("predictions_by_time", "task", "created"),
+    Index("predictions_by_image", "task", "sha256"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("prediction", String(32), ForeignKey("predictions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("task", String(80), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("label", String(200), nullable=False),
+    Column("is_new", Boolean, nullable=False),  # whether the label was no class of the model that answered
+    Column("idempotency_key", String(200)),
+    Index("feedback_once", "task", "idempotency_key", unique=True),
+)
+
+
+def connect_to(url: str) -> Engine:
+    """An engine for a database's URL; nothing is opened yet.
+
+    SQLite writes ahead and syncs at every commit, and a transaction takes the write lock as it begins: one that began
+    by reading could not wait for it.
+
+    Raises
+    ------
+    ParameterError
+        If SQLAlchemy does not know such a URL.
+    """
+    try:
+        engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError, ValueError) as error:
+        raise ParameterError(
+            f"{url.split('@')[-1]!r} is no database URL that can be used ({error}); give sqlite:///PATH or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
+        ) from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    """Pragmas of a new connection; transactions are begun by us, not by Python's module."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={1000 * BUSY_SECONDS}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,64 @@
+"""POST /feedback: the right label of an image that was answered."""
+
+from flask import Blueprint, request
+
+from lib.errors import FeedbackError, LogError
+from lib.storage import sha256_bytes
+from lib.web.context import asked_task, production_log
+from lib.web.problems import Problem
+
+FIELD = "image"
+MAX_LABEL, MAX_KEY = 200, 200  # characters
+
+blueprint = Blueprint("feedback", __name__)
+
+
+@blueprint.post("/feedback")
+def feedback() -> tuple[dict, int]:
+    """Keep a label for a prediction's id (JSON or form), or for an image (form field `image`).
+
+    201 when it is durable; 200 where the same Idempotency-Key had brought it before; 404 without such a prediction.
+    """
+    task = asked_task()
+    log = production_log(task.name)
+    if log is None:
+        raise Problem(503, "This service keeps no log, so it takes no feedback; start it without --no-log.")
+    label, prediction, sha256 = read_feedback()
+    try:
+        given = log.give_feedback(label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key())
+    except FeedbackError as error:
+        raise Problem({"unknown": 404, "reused": 422}[error.kind], str(error)) from error
+    except LogError as error:
+        raise Problem(503, str(error), {"Retry-After": "5"}) from error
+    answer = {"task": task.name, "id": given.prediction, "label": given.label, "new": given.is_new}
+    return answer | {"repeated": given.repeated}, 200 if given.repeated else 201
+
+
+def read_feedback() -> tuple[str, str, str]:
+    """The label, and a prediction's id or the SHA-256 of an image; the other one is "".
+
+    Raises
+    ------
+    Problem
+        400 where one is missing or cannot be read.
+    """
+    fields = request.get_json(silent=True) if request.is_json else request.form
+    if not hasattr(fields, "get"):
+        raise Problem(
+            400, 'Feedback is a JSON object such as {"id": "...", "label": "cat"}, or a form with these fields.'
+        )
+    label, prediction = fields.get("label"), fields.get("id", "")
+    if not isinstance(label, str) or not 0 < len(label.strip()) <= MAX_LABEL or not label.strip().isprintable():
+        raise Problem(400, f"`label` must be a text of 1 to {MAX_LABEL} characters without line breaks.")
+    file = request.files.get(FIELD)
+    if (file is None) == (not prediction) or not isinstance(prediction, str):
+        raise Problem(400, f"Say which answer is meant: either its `id`, or the image itself as form field {FIELD!r}.")
+    return label.strip(), prediction, sha256_bytes(file.read()) if file else ""
+
+
+def read_key() -> str | None:
+    """The header Idempotency-Key, if it came."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= MAX_KEY:
+        raise Problem(400, f"The header Idempotency-Key must have 1 to {MAX_KEY} characters.")
+    return key

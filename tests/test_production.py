@@ -1,0 +1,323 @@
+import glob
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import free_port
+from sqlalchemy import select
+
+from lib.errors import FeedbackError, LogError, ParameterError
+from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
+from lib.production.images import ImageStore
+from lib.storage import PROJECT_ROOT, sha256_bytes
+
+DATA = b"an image"
+CLASSES = ["cat", "dog"]
+
+
+def row(name="1", data=DATA, **changed):
+    """A prediction of a cat."""
+    values = {
+        "id": name, "version": "v1", "arm": "champion", "label": "cat", "probability": 0.9, "decision": "accepted",
+        "distance": 0.1, "milliseconds": 7.5, "sha256": sha256_bytes(data), "vector": np.arange(3, dtype=np.float32),
+    }  # fmt: skip
+    return Logged(**values | changed)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """URL of a PostgreSQL server that is started for the tests, Debian's, as its own user where we are root."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    if not programs and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run("apt-get update -q && apt-get install -qy postgresql", shell=True, check=False, timeout=600)
+        programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    if not programs:
+        pytest.fail("No PostgreSQL is installed; run: sudo apt-get install postgresql")
+    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    prefix = []
+    if os.geteuid() == 0:
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        shutil.chown(folder, "postgres", "postgres")
+        for parent in folder.parents[:3]:
+            if parent != Path("/tmp") and parent.stat().st_uid == 0:
+                parent.chmod(0o755)
+    data, log = folder / "data", folder / "log"
+    subprocess.run([*prefix, programs[-1], "-D", data, "-U", "tester", "-A", "trust"], check=True, capture_output=True)
+    command = [*prefix, Path(programs[-1]).with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
+               "-c", "listen_addresses=127.0.0.1"]  # fmt: skip
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    while "ready to accept connections" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request):
+    """A database of each kind; the tables of an earlier test are gone."""
+    if request.param == "sqlite":
+        return default_url("t")
+    url = request.getfixturevalue("postgres")
+    engine = connect_to(url)
+    predictions.metadata.drop_all(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def log(url):
+    opened = ProductionLog("t", url)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def rows_of(url, table):
+    """All rows of a table, read over another connection."""
+    engine = connect_to(url)
+    with engine.connect() as connection:
+        found = connection.execute(select(table)).all()
+    engine.dispose()
+    return found
+
+
+def test_what_is_recorded_is_durable_with_vector_and_image(log, url):
+    before = time.time()
+    assert log.record([row()], [DATA])
+    (found,) = rows_of(url, predictions)
+    assert (found.id, found.task, found.label, found.decision, found.kept) == ("1", "t", "cat", "accepted", True)
+    assert before <= found.created <= time.time()
+    np.testing.assert_array_equal(np.frombuffer(found.vector, "<f4"), [0, 1, 2])
+    assert log.images.path(found.sha256).read_bytes() == DATA
+
+
+def test_many_threads_lose_nothing(log, url):
+    def client(number):
+        for step in range(25):
+            assert log.record([row(f"{number}-{step}")], [DATA])
+
+    threads = [threading.Thread(target=client, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({found.id for found in rows_of(url, predictions)}) == 200
+    assert log.counts() == (200, 0)
+
+
+def test_feedback_is_given_by_id_or_by_image_and_a_new_class_is_marked(log, url):
+    log.record([row("1"), row("2")], [DATA, DATA])
+    assert log.give_feedback("dog", CLASSES, prediction="1").is_new is False
+    assert log.give_feedback("lynx", CLASSES, sha256=sha256_bytes(DATA)).is_new is True
+    assert [(found.label, found.is_new) for found in rows_of(url, feedback)] == [("dog", False), ("lynx", True)]
+
+
+def test_feedback_to_nothing_is_refused_and_harms_no_other(log):
+    log.record([row()], [DATA])
+    with pytest.raises(FeedbackError, match="no prediction 'nothing'") as caught:
+        log.give_feedback("dog", CLASSES, prediction="nothing")
+    assert caught.value.kind == "unknown"
+    with pytest.raises(FeedbackError, match="no prediction of this image"):
+        log.give_feedback("dog", CLASSES, sha256="0" * 64)
+    assert log.counts() == (1, 0)
+    assert log.problem == ""
+
+
+def test_one_key_brings_the_same_feedback_once(log):
+    log.record([row("1"), row("2")], [DATA, DATA])
+    first = log.give_feedback("dog", CLASSES, prediction="1", key="k")
+    again = log.give_feedback("dog", CLASSES, prediction="1", key="k")
+    assert (first.repeated, again.repeated) == (False, True)
+    for label, prediction in (("cat", "1"), ("dog", "2")):
+        with pytest.raises(FeedbackError, match="other feedback before") as caught:
+            log.give_feedback(label, CLASSES, prediction=prediction, key="k")
+        assert caught.value.kind == "reused"
+    assert log.counts() == (2, 1)
+
+
+def test_tasks_in_one_database_are_kept_apart(log, url):
+    other = ProductionLog("u", url)
+    other.open()
+    log.record([row("1")], [DATA])
+    other.record([row("2")], [DATA])
+    assert log.counts() == other.counts() == (1, 0)
+    with pytest.raises(FeedbackError):
+        other.give_feedback("dog", CLASSES, prediction="1")
+    other.close()
+
+
+def test_old_rows_go_with_their_feedback_and_images(url):
+    now = [1e9]
+    log = ProductionLog("t", url, max_days=10, clock=lambda: now[0])
+    log.open()
+    log.record([row("old", b"old"), row("both", b"both")], [b"old", b"both"])
+    log.give_feedback("dog", CLASSES, prediction="old")
+    now[0] += 11 * 24 * 3600
+    log.record([row("new", b"new"), row("again", b"both")], [b"new", b"both"])
+    log.prune()
+    assert sorted(found.id for found in rows_of(url, predictions)) == ["again", "new"]
+    assert log.counts() == (2, 0)
+    assert {name for name, _ in log.images.oldest_first()} == {sha256_bytes(b"new"), sha256_bytes(b"both")}
+    log.close()
+
+
+def test_the_oldest_images_go_where_all_take_too_much_room(url):
+    log = ProductionLog("t", url, max_image_bytes=10)
+    log.open()
+    for number, data in enumerate((b"aaaa", b"bbbb", b"cccc")):
+        log.record([row(str(number), data)], [data])
+        os.utime(log.images.path(sha256_bytes(data)), (number, number))
+    log.prune()
+    assert [name for name, _ in log.images.oldest_first()] == [sha256_bytes(b"bbbb"), sha256_bytes(b"cccc")]
+    assert log.counts() == (3, 0)
+    log.close()
+
+
+def test_images_are_not_kept_where_that_is_not_wanted(url):
+    log = ProductionLog("t", url, keep_images=False)
+    log.open()
+    assert log.record([row()], [DATA])
+    assert rows_of(url, predictions)[0].kept is False
+    assert log.images.oldest_first() == []
+    log.close()
+
+
+def test_sqlite_writes_ahead_and_syncs_every_commit():
+    engine = connect_to(default_url("t"))
+    Path(engine.url.database).parent.mkdir(parents=True)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    engine.dispose()
+
+
+def test_a_locked_database_stops_nothing_and_says_so():
+    log = ProductionLog("t", default_url("t"))
+    log.open()
+    assert log.record([row("1")], [DATA])
+    other = sqlite3.connect(default_url("t").removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert not log.record([row("2")], [DATA])
+    with pytest.raises(LogError, match="locked"):
+        log.give_feedback("dog", CLASSES, prediction="1")
+    assert "locked" in log.problem
+    assert log.n_failed > 0
+    started = time.monotonic()
+    assert not log.record([row("3")], [DATA])  # nobody waits for what cannot be written
+    assert time.monotonic() - started < 0.5
+    other.execute("COMMIT")
+    other.close()
+    assert log.give_feedback("dog", CLASSES, prediction="1").label == "dog"
+    assert log.record([row("4")], [DATA])
+    assert log.problem == ""
+    log.close()
+
+
+def test_a_damaged_database_is_told_and_stops_nothing():
+    path = Path(default_url("t").removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database" * 100)
+    log = ProductionLog("t", default_url("t"))
+    log.open()
+    assert not log.record([row()], [DATA])
+    assert "not a database" in log.problem
+    log.close()
+
+
+def test_a_database_that_is_down_is_told():
+    log = ProductionLog("t", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
+    log.open()
+    assert not log.record([row()], [DATA])
+    assert log.problem
+    log.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle+nothing://x", "postgresql+psycopg://u:secret@h:port/x"])
+def test_what_is_no_database_url_is_refused_without_its_password(url):
+    with pytest.raises(ParameterError, match="sqlite:///PATH") as caught:
+        connect_to(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_image_is_kept_once_and_under_no_other_name(tmp_path):
+    store = ImageStore(tmp_path)
+    name = sha256_bytes(DATA)
+    store.keep(name, DATA)
+    changed = store.path(name).stat().st_mtime_ns
+    store.keep(name, DATA)
+    assert store.path(name).stat().st_mtime_ns == changed
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path(name[:2], name)]
+    store.remove(name)
+    store.remove(name)
+    assert store.oldest_first() == []
+
+
+def test_each_task_has_its_log_and_all_are_closed():
+    logs = ProductionLogs(keep_images=False)
+    assert logs.get("t") is logs.get("t")
+    assert logs.get("t").record([row()])
+    assert logs.get("u").counts() == (0, 0)
+    stopped = threading.Event()
+    tending = threading.Thread(target=logs.tend, args=[stopped, 0.01])
+    tending.start()
+    stopped.wait(0.1)
+    stopped.set()
+    tending.join(timeout=5)
+    assert logs.get("t").counts() == (1, 0)
+    logs.close()
+
+
+KILLED = """
+import os, sys, threading
+sys.path.insert(0, "tests")
+from test_production import DATA, CLASSES, row
+from lib.production import ProductionLog, default_url
+log = ProductionLog("t", default_url("t"))
+log.open()
+
+def client(number):
+    step = 0
+    while True:
+        name = f"{sys.argv[1]}-{number}-{step}"
+        if log.record([row(name)], [DATA]):
+            os.write(1, f"p {name}\\n".encode())
+            log.give_feedback("dog", CLASSES, prediction=name, key=name)
+            os.write(1, f"f {name}\\n".encode())
+        step += 1
+
+for number in range(4):
+    threading.Thread(target=client, args=[number]).start()
+"""
+
+
+def test_nothing_acknowledged_is_lost_when_killed():
+    acknowledged = {"p": set(), "f": set()}
+    draw = np.random.default_rng(0)
+    for kill in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(kill)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True
+        )
+        lines = [process.stdout.readline()]
+        threading.Timer(draw.uniform(0.05, 0.4), process.kill).start()
+        lines += process.stdout.readlines()
+        process.wait()
+        process.stdout.close()
+        for kind, name in (line.split() for line in lines if line.endswith("\n")):
+            acknowledged[kind].add(name)
+    kept = {found.id for found in rows_of(default_url("t"), predictions)}
+    given = [found.prediction for found in rows_of(default_url("t"), feedback)]
+    assert len(acknowledged["p"]) > 100
+    assert acknowledged["p"] <= kept
+    assert acknowledged["f"] <= set(given)
+    assert len(given) == len(set(given))
