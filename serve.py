@@ -17,6 +17,8 @@ from lib.serving import ServedTasks
 from lib.web import auth, feedback, health, models, predict
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
+from lib.web.logs import log_requests, set_up_logging
+from lib.web.metrics import State, measure
 from lib.web.problems import register_problem_handlers
 from lib.web.server import Drain, make_server
 
@@ -48,7 +50,10 @@ def create_app(
     app.config[auth.TOKEN] = auth.read_token()
     app.json.sort_keys = False
     app.json.ensure_ascii = False
-    attach(app, ServedTasks(task), Admission(max_inflight, n_cores(), deadline), logs)
+    tasks, admission = ServedTasks(task), Admission(max_inflight, n_cores(), deadline)
+    attach(app, tasks, admission, logs)
+    log_requests(app)
+    measure(app, State(tasks, admission, logs))
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     auth.refuse_other_sites(app)
@@ -62,7 +67,8 @@ def main() -> int:
     options = _parser().parse_args()
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    wanted = options.log_format
+    set_up_logging(as_json=wanted == "json" or (wanted == "auto" and not sys.stderr.isatty()))
     try:
         logs = read_logs(options)
         app = create_app(options.task, max_inflight=options.max_inflight, deadline=options.deadline, logs=logs)
@@ -105,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive(float),
         default=DEADLINE,
         help="seconds after which a request is answered 504 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=["auto", "json", "text"],
+        default="auto",
+        help="of the lines on stderr; auto is text on a terminal, else JSON (default: %(default)s)",
     )
     parser.add_argument("--no-log", action="store_true", help="keep nothing of what is answered, take no feedback")
     parser.add_argument("--no-log-images", action="store_true", help="keep answers, but not the images")

@@ -50,6 +50,11 @@ class ServedTask:
         self._lock = threading.Lock()
 
     @property
+    def answering(self) -> str:
+        """Name of the version that answers; "" where none is loaded yet."""
+        return self._predictor.version.name if self._predictor else ""
+
+    @property
     def predictor(self) -> Predictor:
         """What answers now, loaded at first use; raises ArtifactError where there is no usable model yet."""
         if self._predictor is None:
@@ -119,6 +124,11 @@ class ServedTasks:
     def all(self) -> list[ServedTask]:
         """Each of them."""
         return [self.get(name) for name in self.names()]
+
+    def loaded(self) -> list[ServedTask]:
+        """Those that have been asked for."""
+        with self._lock:
+            return list(self._served.values())
 
     def load(self, version: registry.Version) -> Predictor:
         """Load a version and warm it; versions on the same backbone share its network.

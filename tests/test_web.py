@@ -1,9 +1,15 @@
 """What lib/web does below the routes; the routes themselves are tested in test_serve.py."""
 
+import json
+import logging
+import sys
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lib.errors import ImageError
-from lib.web import problems
+from lib.web import logs, problems
+from serve import create_app
 
 
 @pytest.mark.parametrize(
@@ -22,3 +28,86 @@ def test_a_document_has_the_members_of_rfc_9457_and_a_constant_title():
         "status": 404,
         "detail": "no such page",
     }
+
+
+def metric(client, name, **labels):
+    """A sample of /metrics; None where there is none."""
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+def test_metrics_count_requests_by_route_and_never_by_what_a_client_chose():
+    client = create_app().test_client()
+    client.get("/livez")
+    client.get("/livez")
+    client.get("/a-name-of-its-own")
+    client.open("/livez", method="BREW")
+    assert metric(client, "http_requests_total", method="GET", route="/livez", status="200") == 2
+    assert metric(client, "http_requests_total", method="GET", route="none", status="404") == 1
+    assert metric(client, "http_requests_total", method="other", route="none", status="405") is not None
+    assert "a-name-of-its-own" not in client.get("/metrics").text
+    assert metric(client, "http_request_duration_seconds_count", route="/livez") >= 2
+
+
+def test_metrics_tell_of_models_answers_and_refusals(tiny_task, tiny_folder):
+    app = create_app(tiny_task, max_inflight=1)
+    client = app.test_client()
+    photo = next((tiny_folder / "Bag").glob("*.png")).read_bytes()
+    answer = client.post("/predict", data=photo).json
+    with app.extensions["admission"].accepted():
+        client.post("/predict", data=photo)
+        assert metric(client, "requests_in_flight") == 1
+    assert metric(client, "requests_refused_total") == 1
+    decision = answer["predictions"][0]["decision"]
+    assert metric(client, "predictions_total", task="tiny", decision=decision) == 1
+    assert metric(client, "model_info", task="tiny", version=answer["model"]) == 1
+    assert metric(client, "model_reloads_total", task="tiny") == 1
+    assert metric(client, "model_reload_failures_total", task="tiny") == 0
+    assert metric(client, "process_resident_memory_bytes") > 0
+
+
+def test_every_request_is_one_json_line_whatever_its_path(caplog):
+    client = create_app().test_client()
+    given = "123e4567-e89b-42d3-a456-426614174000"
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with caplog.at_level("INFO", logger="access"):
+        response = client.get(
+            "/x%0aforged", headers={"X-Request-ID": given, "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        )
+    assert response.headers["X-Request-ID"] == given
+    assert response.json["instance"] == f"urn:uuid:{given}"
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    line = logs.JsonFormatter().format(record)
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert (entry["request_id"], entry["trace_id"], entry["status"]) == (given, trace, 404)
+    assert entry["path"] == "/x\nforged"
+    assert entry["level"] == "info"
+
+
+def test_an_id_that_is_no_uuid_is_not_taken_over():
+    response = create_app().test_client().get("/livez", headers={"X-Request-ID": "evil id", "traceparent": "nonsense"})
+    assert response.headers["X-Request-ID"] != "evil id"
+    assert len(response.headers["X-Request-ID"]) == 36
+
+
+def test_probes_are_not_logged_unless_they_fail(caplog):
+    client = create_app().test_client()
+    with caplog.at_level("INFO", logger="access"):
+        client.get("/livez")
+        client.get("/readyz")
+    assert [record.facts["path"] for record in caplog.records] == ["/readyz"]
+
+
+def test_an_exception_is_part_of_its_line():
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "f", 1, "it %s", ("failed",), sys.exc_info())
+    entry = json.loads(logs.JsonFormatter().format(record))
+    assert entry["message"] == "it failed"
+    assert "ValueError: broken" in entry["exception"]

@@ -272,6 +272,11 @@ class ProductionLogs:
                 self._logs[task] = log
             return self._logs[task]
 
+    def opened(self) -> list[ProductionLog]:
+        """Those that are open."""
+        with self._lock:
+            return list(self._logs.values())
+
     def close(self) -> None:
         """Write what waits in each of them, and stop."""
         with self._lock:
@@ -282,6 +287,6 @@ class ProductionLogs:
     def tend(self, stopped: threading.Event, seconds: float = 3600.0) -> None:
         """Prune every open log, now and again, until `stopped` is set."""
         while not stopped.wait(seconds):
-            for log in list(self._logs.values()):
+            for log in self.opened():
                 with contextlib.suppress(LogError):  # its `problem` tells
                     log.prune()

@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from time import perf_counter
 
-from flask import Blueprint, request
+from flask import Blueprint, g, request
 
 from lib.errors import ImageError
 from lib.prediction import Prediction
@@ -50,6 +50,7 @@ def predict() -> dict:
                 for upload, result in zip(uploads, results, strict=True)
             ]
         logged = record(task.name, predictor.version.name, uploads, results, answers, 1000 * (perf_counter() - started))
+    g.decisions = [(task.name, str(result.decision)) for result in results if isinstance(result, Prediction)]
     return {"task": task.name, "model": predictor.version.name, "logged": logged, "predictions": answers}
 
 

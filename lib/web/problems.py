@@ -1,14 +1,14 @@
 """Problem documents (RFC 9457): every error of the service has one form."""
 
-import uuid
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from lib.errors import DeadlineError, ImageError, OverloadedError, ProjectError, UnknownTaskError
 from lib.web.limits import MAX_BODY
+from lib.web.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
 # error -> status, and after how many seconds to try again; others are 503, for they lie in what the service reads
@@ -45,13 +45,6 @@ def response(problem: Problem) -> Response:
     answer = current_app.response_class(current_app.json.dumps(body) + "\n", problem.status, mimetype=MEDIA_TYPE)
     answer.headers.update(problem.headers)
     return answer
-
-
-def request_id() -> str:
-    """This request's id."""
-    if "request_id" not in g:
-        g.request_id = str(uuid.uuid4())
-    return g.request_id
 
 
 def from_image_error(error: ImageError) -> Problem:

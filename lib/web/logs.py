@@ -1,0 +1,81 @@
+"""A line a request, as JSON for machines or as text for people, and the ids by which a request is found again."""
+
+import json
+import logging
+import re
+import uuid
+from datetime import UTC, datetime
+from time import perf_counter
+
+from flask import Flask, Response, g, request
+
+HEADER = "X-Request-ID"
+PROBES = ("/livez", "/readyz", "/healthz", "/metrics")  # asked every few seconds: not worth a line unless they fail
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, level 1
+
+access = logging.getLogger("access")
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one line of JSON; line breaks in what clients sent stay inside it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def set_up_logging(*, as_json: bool) -> None:
+    """Write log lines to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def request_id() -> str:
+    """This request's id: the UUID that the client sent as X-Request-ID, or a new one."""
+    if "request_id" not in g:
+        try:
+            g.request_id = str(uuid.UUID(request.headers.get(HEADER, "")))
+        except ValueError:
+            g.request_id = str(uuid.uuid4())
+    return g.request_id
+
+
+def trace_id() -> str | None:
+    """The trace that the header traceparent names, if it is well formed."""
+    match = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return match[1] if match else None
+
+
+def log_requests(app: Flask) -> None:
+    """Log every request of an app, and send its id back."""
+
+    @app.before_request
+    def start() -> None:
+        g.arrived = perf_counter()
+
+    @app.after_request
+    def log(response: Response) -> Response:
+        response.headers[HEADER] = request_id()
+        if request.path in PROBES and response.status_code < 400:
+            return response
+        facts = {
+            "request_id": request_id(),
+            "trace_id": trace_id(),
+            "method": request.method,
+            "path": request.path,
+            "status": response.status_code,
+            "milliseconds": round(1000 * (perf_counter() - g.get("arrived", perf_counter())), 1),
+            "client": request.remote_addr,
+        }
+        text = f"{ascii(request.method)[1:-1]} {ascii(request.path)[1:-1]} {response.status_code}"
+        access.info("%s in %s ms", text, facts["milliseconds"], extra={"facts": facts})
+        return response
