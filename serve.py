@@ -14,7 +14,7 @@ from lib.errors import ProjectError
 from lib.inference import n_cores
 from lib.production import ProductionLogs, connect_to
 from lib.serving import ServedTasks
-from lib.web import auth, feedback, health, models, predict
+from lib.web import auth, feedback, health, models, openapi, predict
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests, set_up_logging
@@ -57,8 +57,8 @@ def create_app(
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     auth.refuse_other_sites(app)
-    for blueprint in (health.blueprint, predict.blueprint, feedback.blueprint, models.blueprint):
-        app.register_blueprint(blueprint)
+    for concern in (health, predict, feedback, models, openapi):
+        app.register_blueprint(concern.blueprint)
     return app
 
 

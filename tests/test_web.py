@@ -2,13 +2,17 @@
 
 import json
 import logging
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from processes import running
 from prometheus_client.parser import text_string_to_metric_families
 
 from lib.errors import ImageError
-from lib.web import logs, problems
+from lib.web import logs, openapi, problems
 from serve import create_app
 
 
@@ -111,3 +115,31 @@ def test_an_exception_is_part_of_its_line():
     entry = json.loads(logs.JsonFormatter().format(record))
     assert entry["message"] == "it failed"
     assert "ValueError: broken" in entry["exception"]
+
+
+def test_the_openapi_document_and_the_routes_are_the_same_set():
+    app = create_app()
+    documented = {
+        (path, method) for path, item in openapi.document(1)["paths"].items() for method in item if method != "summary"
+    }
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert documented == routes
+    assert app.test_client().get("/openapi.json").json["openapi"] == "3.1.0"
+
+
+def test_schemathesis_finds_nothing(tiny_run, shared_environment, tmp_path):
+    environment = shared_environment | {"SERVE_TOKEN": "a-token-of-enough-characters", "PRODUCTION_DIR": str(tmp_path)}
+    with running(environment) as service:
+        command = [
+            *(Path(sys.executable).with_name("schemathesis"), "run", f"{service.address}/openapi.json"),
+            *("--max-examples", "15", "--seed", "0", "--phases", "examples,coverage,fuzzing", "--workers", "2"),
+            # No schema can say which bytes are an image, or which names exist.
+            *("--exclude-checks", "positive_data_acceptance"),
+            *("-H", "Authorization: Bearer a-token-of-enough-characters", "--request-timeout", "30"),
+        ]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stdout[-6000:]

@@ -1,5 +1,7 @@
 """POST /feedback: the right label of an image that was answered."""
 
+import re
+
 from flask import Blueprint, request
 
 from lib.errors import FeedbackError, LogError
@@ -9,6 +11,8 @@ from lib.web.problems import Problem
 
 FIELD = "image"
 MAX_LABEL, MAX_KEY = 200, 200  # characters
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # characters that break lines or terminals
+LABEL = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
 
 blueprint = Blueprint("feedback", __name__)
 
@@ -48,12 +52,23 @@ def read_feedback() -> tuple[str, str, str]:
             400, 'Feedback is a JSON object such as {"id": "...", "label": "cat"}, or a form with these fields.'
         )
     label, prediction = fields.get("label"), fields.get("id", "")
-    if not isinstance(label, str) or not 0 < len(label.strip()) <= MAX_LABEL or not label.strip().isprintable():
+    if not isinstance(label, str) or not is_label(label):
         raise Problem(400, f"`label` must be a text of 1 to {MAX_LABEL} characters without line breaks.")
     file = request.files.get(FIELD)
     if (file is None) == (not prediction) or not isinstance(prediction, str):
         raise Problem(400, f"Say which answer is meant: either its `id`, or the image itself as form field {FIELD!r}.")
+    if prediction and not re.fullmatch("[0-9a-f]{32}", prediction):
+        raise Problem(404, f"There is no prediction {prediction[:40]!r}; ids have 32 digits from 0 to f.")
     return label.strip(), prediction, sha256_bytes(file.read()) if file else ""
+
+
+def is_label(text: str) -> bool:
+    """Whether a text can be a label: short, not blank, without control characters, and UTF-8 can hold it."""
+    return (
+        len(text) <= MAX_LABEL
+        and re.fullmatch(LABEL, text) is not None
+        and text.encode("utf-8", "ignore").decode() == text
+    )
 
 
 def read_key() -> str | None:

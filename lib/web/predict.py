@@ -16,7 +16,7 @@ from lib.web.problems import Problem, document, from_image_error
 
 FIELD = "image"
 MAX_FILES = 64
-DEFAULT_TOP_K = 5
+DEFAULT_TOP_K, MAX_TOP_K = 5, 100_000
 
 blueprint = Blueprint("predict", __name__)
 
@@ -57,9 +57,9 @@ def predict() -> dict:
 def read_top_k(n_classes: int) -> int:
     """?top_k= as a number of classes, 5 by default."""
     text = request.args.get("top_k", str(DEFAULT_TOP_K))
-    if not (text.isascii() and text.isdigit() and int(text[:6]) >= 1):
-        raise Problem(400, f"top_k must be a whole number from 1 up, not {text[:40]!r}.")
-    return min(int(text[:6]), n_classes)
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= MAX_TOP_K):
+        raise Problem(400, f"top_k must be a whole number from 1 to {MAX_TOP_K:,}, not {text[:40]!r}.")
+    return min(int(text), n_classes)
 
 
 def read_uploads(limit: int) -> list[Upload]:
