@@ -63,10 +63,11 @@ def create_app(
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; 1 if the port is taken, 2 for bad usage."""
+    """Serve until SIGTERM or SIGINT; 1 if the port is taken or accepted work was not finished, 2 for bad usage."""
     options = _parser().parse_args()
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # about odd metadata
     wanted = options.log_format
     set_up_logging(as_json=wanted == "json" or (wanted == "auto" and not sys.stderr.isatty()))
     try:
@@ -82,7 +83,8 @@ def main() -> int:
         print(f"Cannot listen on {options.host}:{options.port}: {reason}; choose another --port.", file=sys.stderr)
         return 1
     with app.app_context():
-        Drain(server, app.extensions["admission"]).install()
+        drain = Drain(server, app.extensions["admission"])
+        drain.install()
         log_state(f"http://{options.host}:{options.port}")
         stopped = threading.Event()
         for tend in (served_tasks().watch, *([logs.tend] if logs else [])):
@@ -91,7 +93,7 @@ def main() -> int:
     stopped.set()
     if logs:
         logs.close()
-    return 0
+    return 0 if drain.complete else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -128,6 +128,7 @@ class Predictor:
         try:
             return self.encoder.preprocessing.pixels(data)
         except ImageError as error:
+            error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the decoded image
             return error
 
     def _answers(self, pixels: np.ndarray) -> list[Prediction]:

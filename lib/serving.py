@@ -138,23 +138,31 @@ class ServedTasks:
         ArtifactError
             If it is damaged or cannot classify a plain image.
         """
-        folder = artifacts_dir() / "backbones" / version.export
+        try:
+            predictor = Predictor(version, self._encoder(artifacts_dir() / "backbones" / version.export))
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"Version {version.name} has a card or metrics that lack {error}; train again."
+            ) from error
+        warm(predictor)
+        return predictor
+
+    def _encoder(self, folder: Path) -> OnnxEncoder:
+        """The exported backbone in a folder, one for all who ask for it."""
         with self._lock:
             encoder = self._encoders.get(folder)
             if encoder is None:
                 encoder = self._encoders[folder] = OnnxEncoder(folder)
-        predictor = Predictor(version, encoder)
-        warm(predictor)
-        return predictor
+            return encoder
 
     def watch(self, stopped: threading.Event) -> None:
         """Follow every task's deployment.json until `stopped` is set."""
         while not stopped.wait(POLL):
-            try:
-                for served in self.all():
-                    served.follow()
-            except Exception:  # nobody waits for this thread: what ends it would go unnoticed
-                logging.exception("deployment.json could not be followed")
+            for name in self.names():
+                try:
+                    self.get(name).follow()
+                except Exception:  # nobody waits for this thread: what ends it would go unnoticed
+                    logging.exception("Task %s: deployment.json could not be followed", name)
 
 
 def warm(predictor: Predictor) -> None:

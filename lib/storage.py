@@ -250,7 +250,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ArtifactError(f"{display_path(path)} is missing; run the stage that writes it first.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{display_path(path)} is not valid JSON ({error}); delete it and run again.") from None
 
 

@@ -81,6 +81,13 @@ def test_a_version_without_evaluation_and_reference_answers_without_a_decision(p
     assert (answer.label, answer.decision, answer.distance, answer.label_set) == ("Bag", None, None, ())
 
 
+def test_a_refused_image_is_not_kept_in_memory(predictor, save_image):
+    data = save_image("big.png", size=(600, 400)).read_bytes()
+    (error,) = predictor.predict([data[: len(data) // 2]])
+    assert isinstance(error, ImageError)
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
 def test_no_file_gives_no_answer(predictor):
     assert predictor.predict([]) == []
 

@@ -146,6 +146,30 @@ def test_one_key_brings_the_same_feedback_once(log):
     assert log.counts() == (2, 1)
 
 
+def test_a_key_still_means_its_image_after_that_was_answered_again(log):
+    name = sha256_bytes(DATA)
+    log.record([row("1")], [DATA])
+    first = log.give_feedback("dog", CLASSES, sha256=name, key="k")
+    log.record([row("2")], [DATA])
+    again = log.give_feedback("dog", CLASSES, sha256=name, key="k")
+    assert (again.prediction, again.repeated) == (first.prediction, True)
+    assert log.counts() == (2, 1)
+
+
+def test_a_job_that_fails_by_its_own_fault_harms_no_other(log, url):
+    block = log._submit(lambda connection: time.sleep(0.3))  # so that the next ones share a commit
+    good, bad, after = (
+        log._submit(lambda connection, number=number: log._insert(connection, [(row(number), DATA)]))
+        for number in ("1", "\ud800", "2")
+    )
+    block.result()
+    good.result()
+    after.result()
+    with pytest.raises(LogError):
+        bad.result()
+    assert sorted(found.id for found in rows_of(url, predictions)) == ["1", "2"]
+
+
 def test_tasks_in_one_database_are_kept_apart(log, url):
     other = ProductionLog("u", url)
     other.open()
@@ -232,6 +256,28 @@ def test_a_damaged_database_is_told_and_stops_nothing():
     log.open()
     assert not log.record([row()], [DATA])
     assert "not a database" in log.problem
+    log.close()
+
+
+def test_a_log_whose_file_was_removed_is_begun_anew():
+    log = ProductionLog("t", default_url("t"))
+    log.open()
+    assert log.record([row("1")], [DATA])
+    for path in Path(default_url("t").removeprefix("sqlite:///")).parent.glob("production.db*"):
+        path.unlink()
+    assert log.record([row("2")], [DATA])
+    assert [found.id for found in rows_of(default_url("t"), predictions)] == ["2"]
+    log.close()
+
+
+def test_what_is_told_names_no_path():
+    log = ProductionLog("t", default_url("t"))
+    log.open()
+    log.images.folder.parent.mkdir(parents=True, exist_ok=True)
+    log.images.folder.write_text("no folder")
+    assert not log.record([row()], [DATA])
+    assert log.problem
+    assert str(log.images.folder.parent) not in log.problem
     log.close()
 
 

@@ -242,3 +242,20 @@ def test_the_command_line_says_what_cannot_be_done(capsys):
     version = evaluated()
     with lock(task_dir("t") / champions.LOCK_FILE):
         assert main(["promote", "--task", "t", version.name]) == 3
+
+
+def test_a_damaged_pointer_is_written_anew_by_a_promotion():
+    version = evaluated()
+    path = task_dir("t") / registry.DEPLOYMENT_FILE
+    path.write_text('{"champion": 5}')
+    with pytest.raises(ArtifactError, match="promote one to write it anew"):
+        registry.deployment("t")
+    registry.promote("t", version.name)
+    assert registry.champion("t").name == version.name
+
+
+def test_checksums_that_are_no_text_are_damage():
+    version = saved()
+    (version.folder / "SHA256SUMS").write_bytes(b"\xff\xfe" * 100)
+    with pytest.raises(ArtifactError, match="damaged"):
+        registry.verify("t", version.name)

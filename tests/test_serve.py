@@ -245,6 +245,13 @@ def test_an_explanation_that_does_not_exist_is_refused_and_few_files_are_explain
     assert_problem(client.post("/predict?explain=heatmap", data=many), 400, "9 files", "at most 8")
 
 
+def test_an_explanation_is_made_once_however_often_it_is_asked_for(client, photo, monkeypatch):
+    made = []
+    monkeypatch.setattr("lib.web.explain.shown_heat_map", lambda *_: made.append(1))
+    client.post("/predict?explain=" + ",".join(["heatmap"] * 50), data=photo)
+    assert made == [1]
+
+
 @pytest.fixture
 def copied(tiny_task, tmp_path, monkeypatch):
     """Artifacts of its own, with two tasks, "tiny" and "twin"."""
@@ -318,6 +325,8 @@ def test_feedback_with_a_key_counts_once(keeping, photo):
         ({"json": {"id": 3, "label": "Bag"}}, 400, "`id`"),
         ({"json": [1]}, 400, "JSON object"),
         ({"data": b"{", "content_type": "application/json"}, 400, "JSON object"),
+        ({"data": b"[" * 9_000, "content_type": "application/json"}, 400, "JSON object"),
+        ({"data": b"[" * 11_000, "content_type": "application/json"}, 413, "10,000 bytes"),
         ({"json": {"id": "0" * 32, "label": "Bag"}, "headers": {"Idempotency-Key": "k" * 201}}, 400, "Idempotency-Key"),
     ],
 )
@@ -393,6 +402,18 @@ def test_a_damaged_version_is_not_promoted(operator, photo):
     assert "damaged" in damaged["problem"]
 
 
+@pytest.mark.parametrize(("file", "content"), [("card.json", "{}"), ("card.json", "[]"), ("metrics.json", "[]")])
+def test_a_version_that_says_nothing_of_itself_hides_no_other(operator, file, content):
+    client, _, new = operator
+    folder = task_dir("tiny") / "models" / new
+    (folder / file).write_text(content)
+    registry.store._write_checksums(folder, list(registry.read_checksums(folder)))
+    models = client.get("/models").json["models"]
+    assert models[0]["test"]["n"] > 0
+    assert models[1]["problem"]
+    assert_problem(client.post(f"/models/{new}/promote", headers=BEARER), 409, "cannot serve")
+
+
 @pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e", "..%2f..", "%00", "x" * 300])
 def test_a_version_that_does_not_exist_is_404_wherever_its_name_would_lead(operator, name):
     assert operator[0].post(f"/models/{name}/promote", headers=BEARER).status_code == 404
@@ -437,6 +458,7 @@ def test_the_token_may_be_in_a_file_and_must_be_long(tmp_path, monkeypatch):
         ({"Origin": "http://localhost"}, 200),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
     ],
 )
 def test_pages_of_other_sites_change_nothing(client, photo, headers, status):

@@ -143,6 +143,44 @@ def test_the_watch_follows_until_it_is_stopped(versions, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "content", ["[]", "null", '"x"', '{"champion": 5}', '{"previous": null}', "[" * 100_000, "garbage"]
+)
+def test_a_deployment_of_the_wrong_shape_is_told_and_the_old_model_serves(versions, content):
+    deploy("v1")
+    task = served()
+    assert task.predictor.name == "v1"
+    (task_dir("t") / registry.DEPLOYMENT_FILE).write_text(content)
+    task.follow()
+    assert task.predictor.name == "v1"
+    assert "deployment.json" in task.problem
+    assert task.n_failures == 1
+
+
+def test_one_broken_task_does_not_keep_others_from_following(versions, monkeypatch):
+    monkeypatch.setattr(serving, "POLL", 0.01)
+    deploy("v1", "broken")
+    deploy("v1", "whole")
+    tasks, stopped = ServedTasks(), threading.Event()
+
+    def load_one(version):
+        if version.name == "v1":
+            raise RuntimeError("our own mistake")
+        return load(version)
+
+    monkeypatch.setattr(tasks, "load", load_one)
+    watch = threading.Thread(target=tasks.watch, args=[stopped])
+    watch.start()
+    deploy("v2", "whole")
+    for _ in range(500):
+        if tasks.get("whole").answering == "v2":
+            break
+        stopped.wait(0.01)
+    stopped.set()
+    watch.join(timeout=10)
+    assert tasks.get("whole").answering == "v2"
+
+
+@pytest.mark.parametrize(
     "file", [registry.MODEL_FILE, registry.REFERENCE_FILE, registry.CARD_FILE, registry.METRICS_FILE, "SHA256SUMS"]
 )
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])

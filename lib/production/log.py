@@ -181,21 +181,24 @@ class ProductionLog:
     def _add_feedback(
         self, connection: Connection, label: str, classes: Sequence[str], prediction: str, sha256: str, key: str | None
     ) -> Feedback:
-        """Find the prediction and add a row, or find the row that the key brought before."""
-        found = self._find(connection, prediction, sha256)
-        table = schema.feedback
-        if key is not None:
-            known = select(table).where(table.c.task == self.task, table.c.idempotency_key == key)
-            if (row := connection.execute(known).first()) is not None:
-                if (row.prediction, row.label) != (found, label):
-                    raise FeedbackError(
-                        f"The key {key[:80]!r} came with other feedback before; take a new one.", "reused"
-                    )
-                return Feedback(found, label, row.is_new, repeated=True)
+        """Find the row that the key brought before, or else the prediction, and add a row."""
+        if key is not None and (known := self._by_key(connection, key)) is not None:
+            meant = known.prediction == prediction if prediction else known.sha256 == sha256
+            if not meant or known.label != label:
+                said = f"The key {key[:80]!r} came with other feedback before; take a new one."
+                raise FeedbackError(said, "reused")
+            return Feedback(known.prediction, label, known.is_new, repeated=True)
+        found, is_new = self._find(connection, prediction, sha256), label not in classes
         values = {"prediction": found, "task": self.task, "created": self._clock(), "label": label}
-        is_new = label not in classes
-        connection.execute(insert(table).values(**values, is_new=is_new, idempotency_key=key))
+        connection.execute(insert(schema.feedback).values(**values, is_new=is_new, idempotency_key=key))
         return Feedback(found, label, is_new, repeated=False)
+
+    def _by_key(self, connection: Connection, key: str) -> Any:
+        """What an Idempotency-Key brought: prediction, label, is_new, and the image's sha256; None if nothing."""
+        table, about = schema.feedback, schema.predictions
+        query = select(table.c.prediction, table.c.label, table.c.is_new, about.c.sha256)
+        query = query.join(about, about.c.id == table.c.prediction)
+        return connection.execute(query.where(table.c.task == self.task, table.c.idempotency_key == key)).first()
 
     def _find(self, connection: Connection, prediction: str, sha256: str) -> str:
         """Id of a prediction by its id, or of the latest one of an image."""

@@ -1,6 +1,7 @@
 """One thread that writes: rows of several requests share a commit, and each learns whether its own is durable."""
 
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from lib.errors import FeedbackError, LogError, first_line
 
@@ -30,6 +32,7 @@ class Writer:
         self.problem = ""  # why the last commit failed; "" once one succeeds
         self.n_failed = 0
         self._engine, self._metadata = engine, metadata
+        self._opened, self._inode = False, None
         self._jobs: queue.Queue[tuple[Job, Future] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="production log", daemon=True)
 
@@ -58,7 +61,7 @@ class Writer:
 
     def _run(self) -> None:
         """Write until stopped."""
-        ready = ended = False
+        ended = False
         while not ended:
             waiting = [self._jobs.get()]
             while len(waiting) < TOGETHER and not self._jobs.empty():
@@ -66,37 +69,62 @@ class Writer:
             ended = None in waiting
             jobs = [item for item in waiting if item is not None]
             try:
-                if not ready:
-                    self._metadata.create_all(self._engine)
-                    ready = True
+                self._open()
                 done = self._commit(jobs)
-            except Exception as error:  # a full disk, a lost connection, our own mistake: the thread must live on
-                self._fail(jobs, error)
+            except Exception as error:  # a lock, a full disk, a lost connection: the thread must live on
+                self._fail([future for _, future in jobs], error)
                 continue
             self.problem = ""
             for future, result, error in done:
-                future.set_exception(error) if error else future.set_result(result)
+                if error is None:
+                    future.set_result(result)
+                elif isinstance(error, FeedbackError):
+                    future.set_exception(error)
+                else:
+                    self._fail([future], error)
 
-    def _commit(self, jobs: list[tuple[Job, Future]]) -> list[tuple[Future, Any, FeedbackError | None]]:
-        """Run jobs in one transaction; one that refuses its own work harms no other."""
-        done: list[tuple[Future, Any, FeedbackError | None]] = []
+    def _open(self) -> None:
+        """Make the tables where that has not been done, or the file has been taken away since."""
+        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        if self._opened and path and self._inode != _inode(path):
+            logging.error("The production log was removed while it was open; a new one is begun.")
+            self._engine.dispose()
+            self._opened = False
+        if not self._opened:
+            self._metadata.create_all(self._engine)
+            self._opened, self._inode = True, _inode(path) if path else None
+
+    def _commit(self, jobs: list[tuple[Job, Future]]) -> list[tuple[Future, Any, Exception | None]]:
+        """Run jobs in one transaction; one that fails by its own fault harms no other."""
+        done: list[tuple[Future, Any, Exception | None]] = []
         with self._engine.begin() as connection:
             for job, future in jobs:
                 nested = connection.begin_nested()
                 try:
                     done.append((future, job(connection), None))
                     nested.commit()
-                except FeedbackError as error:
+                except (OperationalError, InterfaceError):  # the database itself
+                    raise
+                except Exception as error:  # whatever it is, the other jobs are not to blame
                     nested.rollback()
                     done.append((future, None, error))
         return done
 
-    def _fail(self, jobs: list[tuple[Job, Future]], error: Exception) -> None:
-        """Tell those who wait that their rows are not kept."""
-        reason = first_line(getattr(error, "orig", None) or error)
+    def _fail(self, futures: list[Future], error: Exception) -> None:
+        """Tell those who wait that their rows are not kept; without the paths that the system's messages have."""
+        cause = getattr(error, "orig", None) or error
+        reason = getattr(cause, "strerror", None) or first_line(cause)
         if reason != self.problem:
-            logging.error("The production log cannot be written: %s", reason)
+            logging.error("The production log cannot be written: %s", first_line(cause))
         self.problem = reason
-        self.n_failed += len(jobs)
-        for _, future in jobs:
+        self.n_failed += len(futures)
+        for future in futures:
             future.set_exception(LogError(f"The production log cannot be written: {reason}."))
+
+
+def _inode(path: str) -> int | None:
+    """What tells a file from another one at the same place; None where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None

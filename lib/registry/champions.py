@@ -2,7 +2,7 @@
 
 from lib.errors import ArtifactError
 from lib.registry.store import REQUIRED_FILES, Version, read_checksums, verify
-from lib.storage import lock, read_json, task_dir, write_json
+from lib.storage import display_path, lock, read_json, task_dir, write_json
 
 DEPLOYMENT_FILE = "deployment.json"
 LOCK_FILE = ".deployment.lock"
@@ -13,10 +13,17 @@ NOBODY = {"champion": None, "challenger": None, "challenger_share": 0.0, "previo
 def deployment(task: str) -> dict:
     """The pointer that the service follows: champion, challenger, challenger_share, and previous champions.
 
-    `previous` has the latest last. Before a promotion there is no champion.
+    `previous` has the latest last. Before a promotion there is no champion. ArtifactError if the file is damaged.
     """
     path = task_dir(task) / DEPLOYMENT_FILE
-    return NOBODY | (read_json(path) if path.exists() else {})
+    found = read_json(path) if path.exists() else {}
+    whole = NOBODY | found if isinstance(found, dict) else {}
+    names = [whole.get("champion"), whole.get("challenger")]
+    previous = whole.get("previous")
+    if not (whole and all(isinstance(name, str | None) for name in names) and isinstance(previous, list)
+            and all(isinstance(name, str) for name in previous)):  # fmt: skip
+        raise ArtifactError(f"{display_path(path)} does not say which version serves; promote one to write it anew.")
+    return whole
 
 
 def champion(task: str) -> Version:
@@ -53,7 +60,10 @@ def promote(task: str, name: str) -> None:
     """
     evaluated(task, name)
     with lock(task_dir(task) / LOCK_FILE):
-        now = deployment(task)
+        try:
+            now = deployment(task)
+        except ArtifactError:
+            now = NOBODY  # what is damaged is written anew
         earlier = [version for version in now["previous"] if version != name]
         if now["champion"] not in (None, name):
             earlier.append(now["champion"])

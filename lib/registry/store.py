@@ -167,7 +167,7 @@ def _write_checksums(folder: Path, files: list[str]) -> None:
 def read_checksums(folder: Path) -> dict[str, str]:
     """Content of SHA256SUMS: file -> hash; empty where there is none."""
     path = folder / CHECKSUMS_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return {file: digest for digest, file in (line.split("  ", 1) for line in lines if "  " in line)}
 
 
@@ -203,7 +203,12 @@ def verify(task: str, name: str) -> Version:
     wrong = [file for file, digest in sums.items() if not _matches(folder / file, digest)]
     if lacking or wrong:
         raise ArtifactError(f"Version {name} of {task!r} is damaged ({', '.join([*lacking, *wrong])}); train again.")
-    return Version(name, folder)
+    version = Version(name, folder)
+    if not (isinstance(version.card, dict) and isinstance(version.metrics, dict)):
+        raise ArtifactError(
+            f"Version {name} of {task!r} is damaged (its card or metrics are no JSON objects); train again."
+        )
+    return version
 
 
 def _matches(path: Path, digest: str) -> bool:

@@ -62,6 +62,14 @@ def has_token(token: str) -> bool:
     return hmac.compare_digest((sent or "").encode(), token.encode())
 
 
+def is_own(origin: str) -> bool:
+    """Whether the header Origin names this service's own address."""
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
+
+
 def refuse_other_sites(app: Flask) -> None:
     """Refuse changing requests that a page of another site sends, whatever the visitor's browser would add to them."""
 
@@ -70,10 +78,7 @@ def refuse_other_sites(app: Flask) -> None:
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-        if site is not None:
-            alien = site not in ("same-origin", "none")
-        else:
-            alien = origin is not None and urlsplit(origin).netloc != request.host
+        own = site in ("same-origin", "none") if site is not None else origin is None or is_own(origin)
         token = app.config[TOKEN]
-        if alien and not (token and has_token(token)):
+        if not own and not (token and has_token(token)):
             raise Problem(403, "A page of another site sent this; open this service's own page, or send a token.")

@@ -17,7 +17,8 @@ EXPLANATIONS = ("heatmap", "neighbors")
 
 def read_explain() -> list[str]:
     """?explain= as names of explanations, none by default."""
-    names = [name.strip() for name in request.args.get("explain", "").split(",") if name.strip()]
+    given = request.args.get("explain", "").split(",")
+    names = list(dict.fromkeys(name.strip() for name in given if name.strip()))  # each once, however often it came
     if unknown := [name for name in names if name not in EXPLANATIONS]:
         raise Problem(400, f"explain must be one or both of {','.join(EXPLANATIONS)}, not {unknown[0][:40]!r}.")
     return names

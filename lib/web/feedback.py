@@ -6,11 +6,12 @@ from flask import Blueprint, request
 
 from lib.errors import FeedbackError, LogError
 from lib.storage import sha256_bytes
-from lib.web.context import asked_task, production_log
+from lib.web.context import admission, asked_task, production_log
 from lib.web.problems import Problem
 
 FIELD = "image"
 MAX_LABEL, MAX_KEY = 200, 200  # characters
+MAX_JSON = 10_000  # bytes
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # characters that break lines or terminals
 LABEL = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
 
@@ -27,13 +28,16 @@ def feedback() -> tuple[dict, int]:
     log = production_log(task.name)
     if log is None:
         raise Problem(503, "This service keeps no log, so it takes no feedback; start it without --no-log.")
-    label, prediction, sha256 = read_feedback()
-    try:
-        given = log.give_feedback(label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key())
-    except FeedbackError as error:
-        raise Problem({"unknown": 404, "reused": 422}[error.kind], str(error)) from error
-    except LogError as error:
-        raise Problem(503, str(error), {"Retry-After": "5"}) from error
+    with admission().accepted():
+        label, prediction, sha256 = read_feedback()
+        try:
+            given = log.give_feedback(
+                label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key()
+            )
+        except FeedbackError as error:
+            raise Problem({"unknown": 404, "reused": 422}[error.kind], str(error)) from error
+        except LogError as error:
+            raise Problem(503, str(error), {"Retry-After": "5"}) from error
     answer = {"task": task.name, "id": given.prediction, "label": given.label, "new": given.is_new}
     return answer | {"repeated": given.repeated}, 200 if given.repeated else 201
 
@@ -46,7 +50,7 @@ def read_feedback() -> tuple[str, str, str]:
     Problem
         400 where one is missing or cannot be read.
     """
-    fields = request.get_json(silent=True) if request.is_json else request.form
+    fields = read_json() if request.is_json else request.form
     if not hasattr(fields, "get"):
         raise Problem(
             400, 'Feedback is a JSON object such as {"id": "...", "label": "cat"}, or a form with these fields.'
@@ -60,6 +64,16 @@ def read_feedback() -> tuple[str, str, str]:
     if prediction and not re.fullmatch("[0-9a-f]{32}", prediction):
         raise Problem(404, f"There is no prediction {prediction[:40]!r}; ids have 32 digits from 0 to f.")
     return label.strip(), prediction, sha256_bytes(file.read()) if file else ""
+
+
+def read_json() -> object:
+    """The JSON body; None where it is none. A long one is not even parsed: that would hold up all others."""
+    if (request.content_length or 0) > MAX_JSON:
+        raise Problem(413, f"Feedback as JSON has at most {MAX_JSON:,} bytes.")
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:
+        return None
 
 
 def is_label(text: str) -> bool:

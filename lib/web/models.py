@@ -25,13 +25,14 @@ def _described(task: str, name: str, champion: str | None) -> dict:
     head = {"version": name, "champion": name == champion}
     try:
         version = registry.verify(task, name)
-        scores = version.metrics.get("test")
+        card, scores = version.card, version.metrics.get("test")
+        test = {key: scores[key] for key in ("n", "accuracy", "macro_f1")} if scores else None
+        facts = {"model": card["model"], "classes": card["classes"], "created": card["provenance"]["created"]}
     except ArtifactError as error:
         return head | {"problem": str(error)}
-    test = {key: scores[key] for key in ("n", "accuracy", "macro_f1")} if scores else None
-    card = version.card
-    created = card["provenance"]["created"]
-    return head | {"model": card["model"], "classes": card["classes"], "created": created, "test": test}
+    except (KeyError, TypeError) as error:
+        return head | {"problem": f"Version {name} has a card or metrics that lack {error}."}
+    return head | facts | {"test": test}
 
 
 @blueprint.post("/models/<version>/promote")

@@ -15,7 +15,7 @@ from lib.admission import Admission
 
 PROBES = 4  # threads beyond those at work, for probes and for sending away
 MAX_RECEIVED = 64_000_000  # bytes after which the server hangs up without a problem document
-PATIENCE = 25.0  # seconds that accepted requests have to finish once the process was told to end
+PATIENCE = 20.0  # seconds that accepted requests have to finish once told to end; waitress then waits 5 for threads
 
 
 def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
@@ -46,6 +46,7 @@ class Drain:
 
     def __init__(self, server: Any, admission: Admission, patience: float = PATIENCE):
         self._server, self._admission, self._patience = server, admission, patience
+        self.complete = True  # whether all that was accepted has been answered
         self._begun = self._finished = False
 
     def install(self) -> None:
@@ -68,7 +69,8 @@ class Drain:
         until = monotonic() + self._patience
         while not self._is_idle() and monotonic() < until:
             sleep(0.02)
-        logging.info("Shutting down: %s", "all answered" if self._is_idle() else "some requests were not finished")
+        self.complete = self._is_idle()
+        logging.info("Shutting down: %s", "all answered" if self.complete else "some requests were not finished")
         self._finished = True
         signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
