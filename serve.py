@@ -12,6 +12,7 @@ from PIL import Image
 from lib.admission import Admission
 from lib.errors import ProjectError
 from lib.inference import n_cores
+from lib.memory import return_large_blocks
 from lib.production import ProductionLogs, connect_to
 from lib.serving import ServedTasks
 from lib.web import auth, feedback, health, models, openapi, predict
@@ -65,6 +66,7 @@ def create_app(
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 1 if the port is taken or accepted work was not finished, 2 for bad usage."""
     options = _parser().parse_args()
+    return_large_blocks()
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # about odd metadata

@@ -12,6 +12,7 @@ FLOORS = {
     "errors": 0,
     "environment": 0,
     "progress": 0,
+    "memory": 0,
     "storage": 1,
     "metrics": 1,
     "plots": 1,
