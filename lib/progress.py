@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-from tqdm import tqdm
-
 Progress = Callable[[Iterable, int, str], Iterable]
 
 
@@ -12,6 +10,8 @@ def progress_bar(items: Iterable, total: int, description: str) -> Iterable:
 
     What is counted follows a comma in the description ("logistic regression, paths"); images where there is none.
     """
+    from tqdm import tqdm  # here, for the service does without it
+
     what, _, unit = description.partition(", ")
     return tqdm(items, total=total, desc=what, unit=f" {unit or 'images'}", mininterval=0.5, smoothing=0.1)
 
