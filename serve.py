@@ -1,6 +1,5 @@
 """A small service that answers `curl` from the artifacts: python serve.py --help."""
 
-import argparse
 import logging
 import sys
 import threading
@@ -13,19 +12,18 @@ from lib.admission import Admission
 from lib.errors import ProjectError
 from lib.inference import n_cores
 from lib.memory import return_large_blocks
-from lib.production import ProductionLogs, connect_to
+from lib.production import ProductionLogs
 from lib.serving import ServedTasks
-from lib.web import auth, feedback, health, models, openapi, predict
+from lib.web import auth, browser, feedback, health, models, openapi, predict
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests, set_up_logging
 from lib.web.metrics import State, measure
+from lib.web.options import DEADLINE, MAX_INFLIGHT, parser, read_logs
 from lib.web.problems import register_problem_handlers
 from lib.web.server import Drain, make_server
 
 MAX_BODY = 25_000_000  # bytes of a request that are read as images
-MAX_INFLIGHT = 8
-DEADLINE = 30.0  # seconds
 
 
 def create_app(
@@ -34,6 +32,7 @@ def create_app(
     max_inflight: int = MAX_INFLIGHT,
     deadline: float = DEADLINE,
     logs: ProductionLogs | None = None,
+    hosts: list[str] | None = None,
 ) -> Flask:
     """The service for a task, by default for every one there is; without a model it lives and is not ready.
 
@@ -46,6 +45,8 @@ def create_app(
         After which an accepted request is answered 504.
     logs : ProductionLogs, optional
         Keep what is answered, and take feedback.
+    hosts : list of str, optional
+        Names that it may be called by; any by default.
     """
     app = Flask(__name__, static_folder=None)
     app.config[auth.TOKEN] = auth.read_token()
@@ -57,6 +58,7 @@ def create_app(
     measure(app, State(tasks, admission, logs))
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
+    browser.harden(app, hosts)
     auth.refuse_other_sites(app)
     for concern in (health, predict, feedback, models, openapi):
         app.register_blueprint(concern.blueprint)
@@ -65,7 +67,7 @@ def create_app(
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 1 if the port is taken or accepted work was not finished, 2 for bad usage."""
-    options = _parser().parse_args()
+    options = parser().parse_args()
     return_large_blocks()
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -74,7 +76,10 @@ def main() -> int:
     set_up_logging(as_json=wanted == "json" or (wanted == "auto" and not sys.stderr.isatty()))
     try:
         logs = read_logs(options)
-        app = create_app(options.task, max_inflight=options.max_inflight, deadline=options.deadline, logs=logs)
+        hosts = browser.trusted_hosts(options.host, options.trusted_host)
+        app = create_app(
+            options.task, max_inflight=options.max_inflight, deadline=options.deadline, logs=logs, hosts=hosts
+        )
     except ProjectError as error:
         print(error, file=sys.stderr)
         return 2
@@ -96,77 +101,6 @@ def main() -> int:
     if logs:
         logs.close()
     return 0 if drain.complete else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
-    parser = argparse.ArgumentParser(description="Serve predictions of the tasks' champions over HTTP.")
-    parser.add_argument("--task", help="answer for this task only (default: for all)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--max-inflight",
-        type=_positive(int),
-        default=MAX_INFLIGHT,
-        help="requests at work at once; more are answered 503 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=_positive(float),
-        default=DEADLINE,
-        help="seconds after which a request is answered 504 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--log-format",
-        choices=["auto", "json", "text"],
-        default="auto",
-        help="of the lines on stderr; auto is text on a terminal, else JSON (default: %(default)s)",
-    )
-    parser.add_argument("--no-log", action="store_true", help="keep nothing of what is answered, take no feedback")
-    parser.add_argument("--no-log-images", action="store_true", help="keep answers, but not the images")
-    parser.add_argument(
-        "--log-url", default="", help="database of the log (default: data/production/<task>/production.db in SQLite)"
-    )
-    parser.add_argument(
-        "--keep-days",
-        type=_positive(float),
-        default=90.0,
-        help="days after which answers and images are deleted (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--keep-gigabytes",
-        type=_positive(float),
-        default=10.0,
-        help="room that images may take before the oldest are deleted (default: %(default)g)",
-    )
-    return parser
-
-
-def read_logs(options: argparse.Namespace) -> ProductionLogs | None:
-    """The logs that the options ask for; raises ParameterError for a URL that is none."""
-    if options.no_log:
-        return None
-    if options.log_url:
-        connect_to(options.log_url).dispose()
-    return ProductionLogs(
-        options.log_url,
-        keep_images=not options.no_log_images,
-        max_days=options.keep_days,
-        max_image_bytes=int(options.keep_gigabytes * 1e9),
-    )
-
-
-def _positive(kind: type) -> type:
-    """A number above 0, as argparse wants to have it said."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not value > 0:
-            raise ValueError
-        return value
-
-    number.__name__ = f"positive {kind.__name__}"
-    return number
 
 
 def log_state(address: str) -> None:

@@ -17,6 +17,7 @@ from lib import registry
 from lib.errors import ParameterError
 from lib.production import ProductionLogs
 from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, task_dir
+from lib.web import browser
 from serve import MAX_BODY, create_app
 
 PROBLEM = "application/problem+json"
@@ -463,6 +464,30 @@ def test_the_token_may_be_in_a_file_and_must_be_long(tmp_path, monkeypatch):
 )
 def test_pages_of_other_sites_change_nothing(client, photo, headers, status):
     assert client.post("/predict", data=photo, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1:8000", 200), ("evil.example", 400)])
+def test_on_the_loopback_only_its_own_names_are_answered(tiny_task, host, status):
+    client = create_app(tiny_task, hosts=browser.trusted_hosts("127.0.0.1", [])).test_client()
+    response = client.get("/livez", headers={"Host": host})
+    assert response.status_code == status
+    if status == 400:
+        assert_problem(response, 400)
+
+
+def test_names_are_those_of_the_loopback_and_those_allowed():
+    assert browser.trusted_hosts("0.0.0.0", []) is None
+    assert browser.trusted_hosts("0.0.0.0", ["birds.example"]) == ["birds.example"]
+    assert browser.trusted_hosts("::1", ["birds.example"]) == ["localhost", "127.0.0.1", "[::1]", "birds.example"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing", "/models", "/metrics"])
+def test_every_answer_forbids_browsers_what_it_does_not_need(client, path):
+    headers = client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store"
 
 
 def test_work_beyond_the_bound_is_sent_away_at_once(tiny_task, photo):

@@ -1,0 +1,38 @@
+"""What keeps browsers from being used against the service: whom it answers as, and headers that forbid the rest."""
+
+from flask import Flask, Response
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def trusted_hosts(host: str, others: list[str]) -> list[str] | None:
+    """Names that the service may be called by, None for any.
+
+    Parameters
+    ----------
+    host : str
+        Address that it listens on. On the loopback only this machine's own names are right, so that a page whose name
+        was made to lead here (DNS rebinding) gets nothing.
+    others : list of str
+        Names that the operator allows.
+    """
+    own = LOOPBACK if host in ("localhost", "127.0.0.1", "::1") else ()
+    return [*own, *others] or None
+
+
+def harden(app: Flask, hosts: list[str] | None) -> None:
+    """Answer only to these names, and send the headers with everything."""
+    app.config["TRUSTED_HOSTS"] = hosts
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
