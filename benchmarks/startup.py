@@ -16,7 +16,7 @@ from statistics import median
 from measuring import ROOT, machine, table
 
 IMPORTS = {
-    "what the service imports": "import serve; import onnxruntime; from lib import registry; registry._skops()",
+    "what the service imports": "import serve; import onnxruntime; from lib.registry import store; store._skops()",
     "what 02 to 04 import": "from lib import display, evaluation, exploration, plots, quality, search, tasks",
     "what 01 imports": "from lib import backbones, datasets, display, embeddings, plots, tasks; import lib.precision",
     "torch and torchvision": "import torch, torchvision",
