@@ -1,6 +1,7 @@
 """The service as a real process, for tests over real connections."""
 
 import contextlib
+import http.client
 import signal
 import socket
 import subprocess
@@ -62,3 +63,23 @@ def running(environment: dict[str, str], *options: str, code: str = "", status: 
         process.wait()
         reader.join()
         process.stderr.close()
+
+
+def ask(service, method="GET", path="/livez", body=None, headers=None):
+    """One request on a connection of its own: status, headers and whole body."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def form(files):
+    """A multipart body of files in the field image, and its content type."""
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%d.png"\r\n\r\n%s\r\n' % (number, data)
+        for number, data in enumerate(files)
+    ]
+    return b"".join(parts) + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}

@@ -10,6 +10,21 @@ from lib.splits import folds as make_folds
 LINEAR = Spec("logistic_regression", C=0.01)
 NETWORK = Spec("mlp", hidden=(8,), alpha=1.0)
 
+# Five test images of three classes, one of which has none, and what a model says to them; two answers are wrong.
+LABELS = np.array([0, 0, 0, 1, 1])
+CLASSES = ["a", "b", "absent"]
+PROBA = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
+MANIFEST = pd.DataFrame(
+    {
+        "sha256": list("vwxyz"),
+        "path": [f"{name}.png" for name in "vwxyz"],
+        "split": "test",
+        "label": ["a", "a", "a", "b", "b"],
+        "width": 28,
+    },
+    index=[7, 3, 9, 1, 5],
+)
+
 
 def draw(n=120, n_classes=3, gap=2.0, dim=12, seed=0):
     """Seeded clouds around class centres `gap` apart: vectors, labels, four folds."""

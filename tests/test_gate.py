@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
+from synthetic import LABELS, PROBA
 
 from lib import gate
 from lib.errors import ArtifactError
 from lib.metrics import Estimate
 
-LABELS = np.array([0, 0, 0, 1, 1])
-PROBA = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
 CARD = {"classes": ["a", "b"], "data": {"hash": "h"}, "backbone": {"fingerprint": "f"}}
 
 

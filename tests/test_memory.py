@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from processes import running
+from processes import ask, form, running
 
 from lib.storage import PROJECT_ROOT
 
@@ -33,8 +33,6 @@ def test_large_images_leave_nothing_behind():
 
 
 def test_a_service_does_not_grow_by_large_broken_images(tiny_run, shared_environment):
-    from test_service_life import ask, form
-
     buffer = io.BytesIO()
     Image.new("RGB", (8000, 5000)).save(buffer, "PNG")
     body, headers = form([buffer.getvalue()[:-10_000]])

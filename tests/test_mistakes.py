@@ -1,24 +1,11 @@
-import numpy as np
 import pandas as pd
 import pytest
+from synthetic import CLASSES, MANIFEST, PROBA
 
 from lib import evaluation, mistakes, registry
 from lib.evaluation import PREDICTION_COLUMNS
 from lib.prediction import Predictor
 from lib.tasks import load_task
-
-CLASSES = ["a", "b", "absent"]
-PROBA = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
-MANIFEST = pd.DataFrame(
-    {
-        "sha256": list("vwxyz"),
-        "path": [f"{name}.png" for name in "vwxyz"],
-        "split": "test",
-        "label": ["a", "a", "a", "b", "b"],
-        "width": 28,
-    },
-    index=[7, 3, 9, 1, 5],
-)
 
 
 @pytest.fixture

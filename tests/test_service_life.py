@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from processes import free_port, running
+from processes import ask, form, free_port, running
 
 from lib import registry
 from lib.prediction import Predictor
@@ -45,26 +45,6 @@ with app.app_context():
     log_state(f"http://127.0.0.1:{sys.argv[1]}")
 server.run()
 """
-
-
-def ask(service, method="GET", path="/livez", body=None, headers=None):
-    """One request on a connection of its own: status, headers and whole body."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def form(files):
-    """A multipart body of files in the field image, and its content type."""
-    parts = [
-        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%d.png"\r\n\r\n%s\r\n' % (number, data)
-        for number, data in enumerate(files)
-    ]
-    return b"".join(parts) + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 @pytest.fixture
