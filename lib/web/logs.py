@@ -55,11 +55,16 @@ def trace_id() -> str | None:
     return match[1] if match else None
 
 
+def seconds_so_far() -> float:
+    """Seconds since this request came to the app; 0 where it was refused before its clock was started."""
+    return perf_counter() - g.arrived if "arrived" in g else 0.0
+
+
 def log_requests(app: Flask) -> None:
-    """Log every request of an app, and send its id back."""
+    """Start every request's clock, log the request, and send its id back."""
 
     @app.before_request
-    def start() -> None:
+    def start_clock() -> None:
         g.arrived = perf_counter()
 
     @app.after_request
@@ -73,7 +78,7 @@ def log_requests(app: Flask) -> None:
             "method": request.method,
             "path": request.path,
             "status": response.status_code,
-            "milliseconds": round(1000 * (perf_counter() - g.get("arrived", perf_counter())), 1),
+            "milliseconds": round(1000 * seconds_so_far(), 1),
             "client": request.remote_addr,
         }
         text = f"{ascii(request.method)[1:-1]} {ascii(request.path)[1:-1]} {response.status_code}"

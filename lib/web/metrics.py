@@ -1,7 +1,6 @@
 """GET /metrics: what the service does, in the form that Prometheus reads. No label has values that clients choose."""
 
 from collections.abc import Iterator
-from time import perf_counter
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import (
@@ -18,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from lib.admission import Admission
 from lib.production import ProductionLogs
 from lib.serving import ServedTasks
+from lib.web.logs import seconds_so_far
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -96,16 +96,12 @@ def measure(app: Flask, state: State) -> None:
     measured = app.extensions["measured"] = Measured(state)
     app.register_blueprint(blueprint)
 
-    @app.before_request
-    def start() -> None:
-        g.started = perf_counter()
-
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         method = request.method if request.method in METHODS else "other"
         measured.requests.labels(method, route, response.status_code).inc()
-        measured.seconds.labels(route).observe(perf_counter() - g.get("started", perf_counter()))
+        measured.seconds.labels(route).observe(seconds_so_far())
         for task, decision in g.get("decisions", ()):
             measured.predictions.labels(task, decision).inc()
         return response

@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import dataclass
-from time import perf_counter
 
 from flask import Blueprint, g, request
 
@@ -12,6 +11,7 @@ from lib.production import Logged
 from lib.storage import sha256_bytes
 from lib.web.context import admission, asked_task, production_log
 from lib.web.explain import MAX_EXPLAINED, explain, read_explain
+from lib.web.logs import seconds_so_far
 from lib.web.problems import Problem, document, from_image_error
 
 FIELD = "image"
@@ -35,7 +35,6 @@ def predict() -> dict:
 
     A single bad file is a problem; among several, each has its result or its own error.
     """
-    started = perf_counter()
     with admission().accepted() as work:
         task = asked_task()
         predictor = task.predictor
@@ -49,7 +48,7 @@ def predict() -> dict:
                 answer(upload, result, top_k) | explain(predictor, upload.data, result, explained, work)
                 for upload, result in zip(uploads, results, strict=True)
             ]
-        logged = record(task.name, predictor.version.name, uploads, results, answers, 1000 * (perf_counter() - started))
+        logged = record(task.name, predictor.version.name, uploads, results, answers, 1000 * seconds_so_far())
     g.decisions = [(task.name, str(result.decision)) for result in results if isinstance(result, Prediction)]
     return {"task": task.name, "model": predictor.version.name, "logged": logged, "predictions": answers}
 
