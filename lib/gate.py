@@ -53,15 +53,10 @@ def promotion_gate(
     gap = compare_paired(test.labels, proba.argmax(axis=1), simple).difference
     rows = [
         ("macro-F1 interval above the majority class", f"{macro.low:.3f} > {floor:.3f}", macro.low > floor),
-        ("not clearly worse than the nearest centroid on the same images", _points(gap), gap.high >= 0),
+        ("not clearly worse than the nearest centroid on the same images", gap.points(), gap.high >= 0),
         ("not clearly worse than the champion on the same images", *_against_champion(test, version, proba)),
     ]
     return Gate(pd.DataFrame(rows, columns=["rule", "value", "passed"]))
-
-
-def _points(gap: Estimate) -> str:
-    """A difference of accuracies in words."""
-    return f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
 
 
 def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np.ndarray) -> tuple[str, bool]:
@@ -87,4 +82,4 @@ def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np
     except ArtifactError as error:
         return f"the champion cannot be loaded: {error}", True
     gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
-    return f"{_points(gap)} against {name}", gap.high >= 0
+    return f"{gap.points()} against {name}", gap.high >= 0

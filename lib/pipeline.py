@@ -204,8 +204,9 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
         If another run works on this task.
     """
     # Bad usage is told before anything is written.
-    check_needs(selected, task, Record.load(task))
-    first = make_plan(selected[0], task, values[selected[0].name], Record.load(task), force=force, upstream_runs=False)
+    record = Record.load(task)
+    check_needs(selected, task, record)
+    first = make_plan(selected[0], task, values[selected[0].name], record, force=force, upstream_runs=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with lock(task_dir(task) / ".lock"):
         record = Record.load(task)

@@ -226,3 +226,8 @@ def test_average_precision_by_hand():
     assert curves["a"][2] == pytest.approx(1 / 2 + 2 / 3 / 2)
     recall, precision, _ = curves["a"]
     assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
+
+
+def test_a_difference_of_accuracies_is_told_in_points():
+    assert metrics.Estimate(0.0641, 0.0119, 0.0771).points() == "+6.4 points (+1.2 to +7.7)"
+    assert metrics.Estimate(-0.02, -0.05, 0.01).points() == "-2.0 points (-5.0 to +1.0)"

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import time
 from typing import Any
 
@@ -172,7 +173,7 @@ class ProductionLog:
         LogError
             If it could not be written.
         """
-        job = lambda connection: self._add_feedback(connection, label, classes, prediction, sha256, key)  # noqa: E731
+        job = partial(self._add_feedback, label=label, classes=classes, prediction=prediction, sha256=sha256, key=key)
         try:
             return self._submit(job).result(FEEDBACK_WAIT)
         except TimeoutError:

@@ -48,7 +48,4 @@ def effect(version: Version, before: Version) -> str:
         for table, column in ((own, "label"), (own, "predicted"), (other, "predicted"))
     )
     gap = compare_paired(true, first, second).difference
-    return (
-        f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) on {len(shared):,} images "
-        "that both were tested on"
-    )
+    return f"{gap.points()} on {len(shared):,} images that both were tested on"
