@@ -8,13 +8,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from lib import registry
+from lib import registry, summary
 from lib.errors import ArtifactError, ProjectError
 from lib.parameters import read_notebook
 from lib.reports.history import changes, effect
-from lib.reports.page import TEMPLATES, style
+from lib.reports.page import TEMPLATES
 from lib.stages import RECORD_FILE, STAGES, Record, Stage
 from lib.storage import artifacts_dir, reports_dir, task_dir, write_text
+from lib.stylesheet import stylesheet
+from lib.summary import card_lines, interval
 
 HEADLINE_TAG = "headline"
 THUMBNAIL_SIZE = (360, 260)
@@ -24,7 +26,9 @@ def write_index() -> None:
     """Write the index anew from what lies in artifacts/."""
     names = sorted(path.parent.name for path in artifacts_dir().glob(f"*/{RECORD_FILE}"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    html = environment.get_template("index.html").render(style=style(), tasks=[_task_or_error(name) for name in names])
+    html = environment.get_template("index.html").render(
+        style=stylesheet(), tasks=[_task_or_error(name) for name in names]
+    )
     write_text(reports_dir() / "index.html", html)
 
 
@@ -60,20 +64,7 @@ def headline(task: str) -> str:
         version = registry.verify(task, champion)
     except ArtifactError as error:
         return str(error)
-    test, card = version.metrics["test"], version.card
-    apart, caveat = test.get("apart"), ""
-    if apart and apart["accuracy"] and apart["n"] < test["n"]:
-        score = _interval(apart["accuracy"])
-        caveat = f" Without the {test['n'] - apart['n']:,} that have a near copy in training it is {score}."
-    return (
-        f"{card['model']} on {card['backbone']['name']} is right on {_interval(test['accuracy'])} of {test['n']:,} "
-        f"test images in {len(card['classes'])} classes (version {champion}).{caveat}"
-    )
-
-
-def _interval(estimate: dict[str, float]) -> str:
-    """A score as per cent with its interval."""
-    return f"{100 * estimate['value']:.1f} % ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+    return summary.headline(version)
 
 
 def _row(stage: Stage, task: str, entry: dict) -> dict[str, Any]:
@@ -128,8 +119,8 @@ def _version(task: str, name: str, before: str | None, champion: str | None) -> 
         "name": name,
         "model": card["model"],
         "backbone": f"{card['backbone']['name']}, {card['backbone'].get('precision', 'fp32')}",
-        "accuracy": _interval(test["accuracy"]) if test else "not evaluated",
-        "macro_f1": _interval(test["macro_f1"]) if test else "",
+        "accuracy": interval(test["accuracy"]) if test else "not evaluated",
+        "macro_f1": interval(test["macro_f1"]) if test else "",
         "n": test["n"] if test else "",
         "changed": changed,
         "effect": gap,
@@ -142,21 +133,6 @@ def _card(task: str, champion: str | None) -> list[tuple[str, str]]:
     if champion is None:
         return []
     try:
-        card = registry.verify(task, champion).card
+        return card_lines(registry.verify(task, champion).card)
     except ArtifactError:
         return []
-    backbone, data = card["backbone"], card["data"]
-    return [
-        ("model", card["model"]),
-        ("why this one", card["selection"]),
-        ("backbone", f"{backbone['name']}: {backbone['reason']}"),
-        ("precision", backbone.get("precision_reason", "fp32")),
-        ("classes", ", ".join(card["classes"])),
-        ("trained on", f"{data['n']['train']:,} images; data SHA-256 {data['hash'][:12]}"),
-        ("temperature", f"{card['temperature']:.3f} (fitted on out-of-fold predictions)"),
-        ("seed", str(card["seed"])),
-        ("intended use", card["intended_use"]),
-        ("limits", card["limits"]),
-        ("commit", card["provenance"]["commit"]),
-        ("created", card["provenance"]["created"]),
-    ]

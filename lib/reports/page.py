@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from lib.stages import STAGES, Stage
 from lib.storage import display_path, project_path, read_json, task_dir, write_text
+from lib.stylesheet import stylesheet
 from lib.tasks import DATASET_FILE
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-
-
-def style() -> str:
-    """The style sheet that all pages share."""
-    return (TEMPLATES / "style.css").read_text(encoding="utf-8")
 
 
 def publish(stage: Stage, task: str, folder: Path, entry: dict) -> Path:
@@ -83,7 +79,7 @@ def page_facts(stage: Stage, task: str, entry: dict, provenance: dict) -> dict[s
         ("run", f"{entry['run']}, {entry['seconds']} s, {entry['status']}"),
     ]
     return {
-        "style": style(),
+        "style": stylesheet(),
         "status": entry["status"],
         "error": entry["error"],
         "navigation": [
