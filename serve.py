@@ -14,7 +14,7 @@ from lib.inference import n_cores
 from lib.memory import return_large_blocks
 from lib.production import ProductionLogs
 from lib.serving import ServedTasks
-from lib.web import auth, browser, feedback, health, models, openapi, predict
+from lib.web import auth, browser, feedback, health, models, openapi, predict, protocol
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests, set_up_logging
@@ -60,7 +60,7 @@ def create_app(
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
     auth.refuse_other_sites(app)
-    for concern in (health, predict, feedback, models, openapi):
+    for concern in (health, predict, feedback, models, protocol, openapi):
         app.register_blueprint(concern.blueprint)
     return app
 

@@ -4,14 +4,17 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from lib.decisions import Decision
-from lib.web import explain, feedback, predict
+import lib
+from lib.web import classify, explain, feedback, predict
 from lib.web.limits import MAX_BODY
+from lib.web.schemas import TEXT, WHOLE, object_of, schemas
 
 VERSION = "0.1.0"  # of the interface
 PROBLEM = "application/problem+json"
-TEXT, NUMBER, WHOLE, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
-SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+PROBLEM_RESPONSE = {
+    "description": "Problem",
+    "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -28,12 +31,12 @@ def document(max_body: int) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Image classification",
-            "version": VERSION,
+            "version": lib.__version__,
             "description": f"Errors are problem documents (RFC 9457). Bodies have at most {max_body:,} bytes.",
         },
-        "paths": {**_answering(), **_models(), **_operating()},
+        "paths": {**_answering(), **_models(), **_protocol(), **_operating()},
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -43,27 +46,28 @@ def _answering() -> dict[str, Any]:
     """/predict and /feedback."""
     file = {"type": "string", "format": "binary"}
     top_k = _query("top_k", WHOLE | {"minimum": 1, "maximum": predict.MAX_TOP_K, "default": predict.DEFAULT_TOP_K})
+    log = _query("log", {"enum": ["true", "false"], "default": "true"})
     explained = _query(
         "explain", {"type": "array", "items": {"enum": list(explain.EXPLANATIONS)}}, style="form", explode=False
     )
-    images = {"type": "array", "items": file, "minItems": 1, "maxItems": predict.MAX_FILES}
+    images = {"type": "array", "items": file, "minItems": 1, "maxItems": classify.MAX_FILES}
     label = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
-    given = _object({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
+    given = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
     key = {"name": "Idempotency-Key", "in": "header",
            "schema": TEXT | {"minLength": 1, "maxLength": feedback.MAX_KEY}}  # fmt: skip
     return {
         "/predict": {
             "post": {
-                "summary": "Classify image files: a form's fields `image`, or the raw body.",
-                "parameters": [_task(), top_k, explained],
+                "summary": "Classify image files: a form's fields image, or the raw body.",
+                "parameters": [_task(), top_k, explained, log],
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "multipart/form-data": {"schema": _object({predict.FIELD: images})},
+                        "multipart/form-data": {"schema": object_of({classify.FIELD: images})},
                         "application/octet-stream": {"schema": file},
                     },
                 },
-                "responses": _responses({200: "Answers"}, 400, 403, 404, 413, 415, 422, 503, 504),
+                "responses": _responses({200: "Answers"}, 400, 401, 403, 404, 413, 415, 422, 429, 503, 504),
             }
         },
         "/feedback": {
@@ -74,10 +78,10 @@ def _answering() -> dict[str, Any]:
                     "required": True,
                     "content": {
                         "application/json": {"schema": given},
-                        "multipart/form-data": {"schema": _object({feedback.FIELD: file, "label": label})},
+                        "multipart/form-data": {"schema": object_of({feedback.FIELD: file, "label": label})},
                     },
                 },
-                "responses": _responses({201: "Feedback", 200: "Feedback"}, 400, 403, 404, 413, 422, 503),
+                "responses": _responses({201: "Feedback", 200: "Feedback"}, 400, 401, 403, 404, 413, 422, 429, 503),
             }
         },
     }
@@ -114,6 +118,37 @@ def _models() -> dict[str, Any]:
     }
 
 
+def _protocol() -> dict[str, Any]:
+    """The Open Inference Protocol."""
+    model, version = ({"name": name, "in": "path", "required": True, "schema": TEXT} for name in ("model", "version"))
+    infer = {
+        "summary": "Classify the image files of the input image (Open Inference Protocol).",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceRequest"}}},
+        },
+        "responses": _told_otherwise({200: "InferenceResponse"}, 400, 401, 403, 404, 413, 415, 422, 429, 503, 504),
+    }
+    metadata = {"summary": "A task's inputs, outputs and classes.",
+                "responses": _told_otherwise({200: "ModelMetadata"}, 404, 503)}  # fmt: skip
+    ready = {"summary": "Whether a task answers.", "responses": _told_otherwise({200: "ModelReady"}, 404, 503)}
+    routes = {}
+    for path, named in (("/v2/models/{model}", [model]), ("/v2/models/{model}/versions/{version}", [model, version])):
+        routes[path] = {"parameters": named, "get": metadata}
+        routes[f"{path}/ready"] = {"parameters": named, "get": ready}
+        routes[f"{path}/infer"] = {"parameters": named, "post": infer}
+    return {
+        "/v2": {"get": {"summary": "What this server is.", "responses": _told_otherwise({200: "ServerMetadata"})}},
+        "/v2/health/live": {
+            "get": {"summary": "Whether the process lives.", "responses": _told_otherwise({200: "ServerHealth"})}
+        },
+        "/v2/health/ready": {
+            "get": {"summary": "Whether every task answers.", "responses": _told_otherwise({200: "ServerHealth"}, 503)}
+        },
+        **routes,
+    }
+
+
 def _operating() -> dict[str, Any]:
     """Probes, metrics, and this document."""
     ready = {"get": {"summary": "What answers, or why nothing does.", "responses": _responses({200: "Ready"}, 503)}}
@@ -126,57 +161,6 @@ def _operating() -> dict[str, Any]:
         "/metrics": {"get": {"summary": "Metrics for Prometheus.", "responses": plain}},
         "/openapi.json": {"get": {"summary": "This document.", "responses": anything}},
     }
-
-
-def _schemas() -> dict[str, Any]:
-    """What answers look like."""
-    pair = _object({"label": TEXT, "probability": SHARE})
-    decision = {"enum": [*Decision.__args__, None]}
-    neighbor = _object({"label": TEXT, "filename": TEXT, "distance": NUMBER, "image": _or_null(TEXT)})
-    heatmap = _object({"label": TEXT, "exact": FLAG, "image": TEXT})
-    answer = _object(
-        {"id": TEXT, "filename": _or_null(TEXT), "label": TEXT, "probability": SHARE, "decision": decision,
-         "top": _list(pair), "set": _list(TEXT)},
-        {"heatmap": heatmap, "neighbors": _list(neighbor)},
-    )  # fmt: skip
-    refused = _object({"id": TEXT, "filename": _or_null(TEXT), "error": {"$ref": "#/components/schemas/Problem"}})
-    state = _object({"task": TEXT, "model": TEXT, "problem": TEXT, "log": TEXT})
-    estimate = _object({"value": SHARE, "low": NUMBER, "high": NUMBER})
-    test = _object({"n": WHOLE, "accuracy": estimate, "macro_f1": estimate})
-    model = _object(
-        {"version": TEXT, "champion": FLAG},
-        {"model": TEXT, "classes": _list(TEXT), "created": TEXT, "test": _or_null(test), "problem": TEXT},
-    )
-    return {
-        "Answers": _object(
-            {"task": TEXT, "model": TEXT, "logged": FLAG, "predictions": _list({"oneOf": [answer, refused]})}
-        ),
-        "Feedback": _object({"task": TEXT, "id": TEXT, "label": TEXT, "new": FLAG, "repeated": FLAG}),
-        "Models": _object({"task": TEXT, "answering": TEXT, "problem": TEXT, "models": _list(model)}),
-        "Change": _object({"task": TEXT, "champion": TEXT, "answering": TEXT}),
-        "Ready": _object({"status": {"const": "ready"}, "tasks": _list(state)}),
-        "Problem": _object({"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT}, {"instance": TEXT}),
-    }
-
-
-def _object(members: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An object with these members and no others."""
-    return {
-        "type": "object",
-        "properties": members | (optional or {}),
-        "required": list(members),
-        "additionalProperties": False,
-    }
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    """An array."""
-    return {"type": "array", "items": items}
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A value that may be missing."""
-    return {"oneOf": [schema, {"type": "null"}]}
 
 
 def _query(name: str, schema: dict[str, Any], **style: Any) -> dict[str, Any]:
@@ -198,5 +182,11 @@ def _responses(good: dict[int, str], *problems: int) -> dict[str, Any]:
         }
         for status, name in good.items()
     }
-    problem = {"description": "Problem", "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    return found | {str(status): problem for status in problems}
+    return found | dict.fromkeys(map(str, problems), PROBLEM_RESPONSE)
+
+
+def _told_otherwise(good: dict[int, str], *problems: int) -> dict[str, Any]:
+    """Responses by status where errors have the form of the Open Inference Protocol."""
+    said = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    told = {"description": "Error", "content": said}
+    return _responses(good) | {str(status): told for status in problems}

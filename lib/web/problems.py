@@ -1,5 +1,6 @@
-"""Problem documents (RFC 9457): every error of the service has one form."""
+"""Problem documents (RFC 9457): every error of the service has one form, but where another is asked of a route."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,7 @@ from lib.web.limits import MAX_BODY
 from lib.web.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
+FORMS = "problem_forms"  # in the app's extensions: what a path begins with -> how its problems are told
 # error -> status, and after how many seconds to try again; others are 503, for they lie in what the service reads
 STATUS = {OverloadedError: (503, "1"), DeadlineError: (504, ""), UnknownTaskError: (404, "")}
 IMAGE_STATUS = {"empty": 400, "unsupported": 415, "broken": 422, "too_large": 422}
@@ -26,10 +28,10 @@ class Problem(Exception):
     detail : str
         What came, what is allowed, what to do.
     headers : dict, optional
-        More response headers.
+        More response headers; a list is sent as a header for each.
     """
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+    def __init__(self, status: int, detail: str, headers: dict[str, str | list[str]] | None = None):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers or {}
 
@@ -39,12 +41,30 @@ def document(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
+def tell_otherwise(app: Flask, prefix: str, form: Callable[[Problem], Response]) -> None:
+    """Have the problems of a path, and of what lies below it, told in another form."""
+    app.extensions.setdefault(FORMS, {})[prefix] = form
+
+
 def response(problem: Problem) -> Response:
-    """A problem as an HTTP response."""
-    body = document(problem.status, problem.detail) | {"instance": f"urn:uuid:{request_id()}"}
-    answer = current_app.response_class(current_app.json.dumps(body) + "\n", problem.status, mimetype=MEDIA_TYPE)
+    """A problem as an HTTP response, in the form of the path that was asked for."""
+    forms = current_app.extensions.get(FORMS, {})
+    form = next((forms[prefix] for prefix in forms if is_below(request.path, prefix)), problem_document)
+    answer = form(problem)
+    answer.status_code = problem.status
     answer.headers.update(problem.headers)
     return answer
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Whether a path is this one, or lies below it."""
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def problem_document(problem: Problem) -> Response:
+    """A problem as RFC 9457 has it."""
+    body = document(problem.status, problem.detail) | {"instance": f"urn:uuid:{request_id()}"}
+    return current_app.response_class(current_app.json.dumps(body) + "\n", mimetype=MEDIA_TYPE)
 
 
 def from_image_error(error: ImageError) -> Problem:
