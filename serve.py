@@ -13,6 +13,7 @@ from lib.errors import ProjectError
 from lib.inference import n_cores
 from lib.memory import return_large_blocks
 from lib.production import ProductionLogs
+from lib.quota import Quota
 from lib.serving import ServedTasks
 from lib.web import auth, browser, feedback, health, models, openapi, predict, protocol
 from lib.web.context import attach, served_tasks
@@ -21,6 +22,7 @@ from lib.web.logs import log_requests, set_up_logging
 from lib.web.metrics import State, measure
 from lib.web.options import DEADLINE, MAX_INFLIGHT, parser, read_logs
 from lib.web.problems import register_problem_handlers
+from lib.web.rates import limit_rate
 from lib.web.server import Drain, make_server
 
 MAX_BODY = 25_000_000  # bytes of a request that are read as images
@@ -33,6 +35,7 @@ def create_app(
     deadline: float = DEADLINE,
     logs: ProductionLogs | None = None,
     hosts: list[str] | None = None,
+    rate_limit: int | None = None,
 ) -> Flask:
     """The service for a task, by default for every one there is; without a model it lives and is not ready.
 
@@ -47,9 +50,11 @@ def create_app(
         Keep what is answered, and take feedback.
     hosts : list of str, optional
         Names that it may be called by; any by default.
+    rate_limit : int, optional
+        Requests for work a minute and address; more are answered 429.
     """
     app = Flask(__name__, static_folder=None)
-    app.config[auth.TOKEN] = auth.read_token()
+    auth.read_tokens(app)
     app.json.sort_keys = False
     app.json.ensure_ascii = False
     tasks, admission = ServedTasks(task), Admission(max_inflight, n_cores(), deadline)
@@ -59,6 +64,8 @@ def create_app(
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
+    limit_rate(app, Quota(rate_limit) if rate_limit else None)
+    auth.require_token(app)
     auth.refuse_other_sites(app)
     for concern in (health, predict, feedback, models, protocol, openapi):
         app.register_blueprint(concern.blueprint)
@@ -78,7 +85,12 @@ def main() -> int:
         logs = read_logs(options)
         hosts = browser.trusted_hosts(options.host, options.trusted_host)
         app = create_app(
-            options.task, max_inflight=options.max_inflight, deadline=options.deadline, logs=logs, hosts=hosts
+            options.task,
+            max_inflight=options.max_inflight,
+            deadline=options.deadline,
+            logs=logs,
+            hosts=hosts,
+            rate_limit=options.rate_limit,
         )
     except ProjectError as error:
         print(error, file=sys.stderr)

@@ -23,6 +23,7 @@ FLOORS = {
     "decisions": 1,
     "parameters": 1,
     "admission": 1,
+    "quota": 1,
     "images": 2,
     "torchvision_data": 2,
     "provenance": 2,

@@ -466,6 +466,62 @@ def test_pages_of_other_sites_change_nothing(client, photo, headers, status):
     assert client.post("/predict", data=photo, headers=headers).status_code == status
 
 
+@pytest.fixture
+def asking(tiny_task, monkeypatch):
+    """A client of a service that answers only who has a token."""
+    monkeypatch.setenv("PREDICT_TOKEN", "for-those-who-may-ask")
+    monkeypatch.setenv("SERVE_TOKEN", "for-those-who-may-change")
+    return create_app(tiny_task).test_client()
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/openapi.json", "/v2", "/nothing"])
+def test_with_a_token_to_ask_nothing_but_the_probes_is_open(asking, path):
+    response = asking.get(path)
+    assert response.status_code == 401
+    assert [word.split()[0] for word in response.headers.getlist("WWW-Authenticate")] == ["Bearer", "Basic"]
+    for probe in ("/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"):
+        assert asking.get(probe).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("credentials", "site", "status"),
+    [
+        ("Bearer for-those-who-may-ask", None, 200),
+        ("Bearer for-those-who-may-change", None, 200),
+        ("Bearer wrong-wrong-wrong-wrong", None, 401),
+        ("bearer", None, 401),
+        ("Basic " + base64.b64encode(b":for-those-who-may-ask").decode(), None, 200),
+        ("Basic " + base64.b64encode(b"me:for-those-who-may-change").decode(), None, 401),
+        ("Basic " + base64.b64encode("ä:ö".encode()).decode(), None, 401),
+        ("Bearer for-those-who-may-ask", "cross-site", 200),
+        ("Basic " + base64.b64encode(b":for-those-who-may-ask").decode(), "cross-site", 403),
+    ],
+)
+def test_a_token_opens_as_bearer_or_as_a_browsers_password(asking, photo, credentials, site, status):
+    headers = {"Authorization": credentials} | ({"Sec-Fetch-Site": site} if site else {})
+    assert asking.post("/predict", data=photo, headers=headers).status_code == status
+
+
+def test_a_token_to_ask_changes_nothing(asking):
+    response = asking.post("/models/rollback", headers={"Authorization": "Bearer for-those-who-may-ask"})
+    assert_problem(response, 401, "token")
+
+
+def test_a_client_that_asks_too_often_is_429_and_told_how_long_to_wait(tiny_task, photo):
+    client = create_app(tiny_task, rate_limit=2).test_client()
+    first = client.post("/predict", data=photo)
+    assert first.status_code == 200
+    assert first.headers["RateLimit-Policy"] == '"client";q=2;w=60'
+    assert first.headers["RateLimit"] == '"client";r=1;t=0'
+    assert client.post("/predict", data=b"no image").headers["RateLimit"] == '"client";r=0;t=30'
+    refused = client.post("/predict", data=photo)
+    assert_problem(refused, 429, "More than 2 requests", "60 seconds")
+    assert 29 <= int(refused.headers["Retry-After"]) <= 30
+    assert client.get("/readyz").status_code == 200
+    other = client.post("/predict", data=photo, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    assert other.status_code == 200
+
+
 @pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1:8000", 200), ("evil.example", 400)])
 def test_on_the_loopback_only_its_own_names_are_answered(tiny_task, host, status):
     client = create_app(tiny_task, hosts=browser.trusted_hosts("127.0.0.1", [])).test_client()

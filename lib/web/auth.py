@@ -1,4 +1,4 @@
-"""Who may change what serves: a bearer token for changing routes, and no request that another site's page sends."""
+"""Who may ask and who may change what serves: tokens, and no request that another site's page sends."""
 
 import hmac
 import os
@@ -11,31 +11,41 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from lib.errors import ParameterError
+from lib.web.logs import PROBES
 from lib.web.problems import Problem
 
-TOKEN = "SERVE_TOKEN"  # the environment variable, or with _FILE behind it the file, that holds the token
+# Environment variables, or with _FILE behind them files, that hold the tokens
+TOKEN = "SERVE_TOKEN"  # opens everything
+ASKING = "PREDICT_TOKEN"  # where it is set, it or the other is needed for all but the probes
 MIN_TOKEN = 16  # characters
+OPEN = (*PROBES, "/v2/health/live", "/v2/health/ready")
+ASK = {"WWW-Authenticate": ["Bearer", 'Basic realm="Predictions; the password is the token", charset="UTF-8"']}
 
 
-def read_token() -> str | None:
-    """The token that the environment sets, by itself or as a file's content; None where there is none.
+def read_token(name: str = TOKEN) -> str | None:
+    """A token that the environment sets, by itself or as a file's content; None where there is none.
 
     Raises
     ------
     ParameterError
         If the file cannot be read, or the token is shorter than MIN_TOKEN.
     """
-    token = os.environ.get(TOKEN)
-    if path := os.environ.get(f"{TOKEN}_FILE"):
+    token = os.environ.get(name)
+    if path := os.environ.get(f"{name}_FILE"):
         try:
             token = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ParameterError(f"{TOKEN}_FILE names {path}, which cannot be read: {error}") from None
+            raise ParameterError(f"{name}_FILE names {path}, which cannot be read: {error}") from None
     if token is not None and len(token.strip()) < MIN_TOKEN:
         raise ParameterError(
-            f"The token in {TOKEN} has {len(token.strip())} characters; at least {MIN_TOKEN} are needed."
+            f"The token in {name} has {len(token.strip())} characters; at least {MIN_TOKEN} are needed."
         )
     return token.strip() if token else None
+
+
+def read_tokens(app: Flask) -> None:
+    """Put both tokens into an app's configuration."""
+    app.config[TOKEN], app.config[ASKING] = read_token(TOKEN), read_token(ASKING)
 
 
 def token_required(view: Callable) -> Callable:
@@ -55,11 +65,30 @@ def token_required(view: Callable) -> Callable:
     return guarded
 
 
-def has_token(token: str) -> bool:
-    """Whether the request carries this token; compared in constant time."""
+def has_token(token: str | None) -> bool:
+    """Whether the request carries this token; compared in constant time. No request carries None."""
     given = request.authorization
     sent = given.token if given is not None and given.type == "bearer" else None
-    return hmac.compare_digest((sent or "").encode(), token.encode())
+    return token is not None and hmac.compare_digest((sent or "").encode(), token.encode())
+
+
+def has_password(token: str | None) -> bool:
+    """Whether the request carries this token as the password of a browser's own question (RFC 7617)."""
+    given = request.authorization
+    sent = given.password if given is not None and given.type == "basic" else None
+    return token is not None and hmac.compare_digest((sent or "").encode(), token.encode())
+
+
+def require_token(app: Flask) -> None:
+    """Where PREDICT_TOKEN is set, answer only who has it or SERVE_TOKEN; anybody may ask the probes."""
+
+    @app.before_request
+    def may_ask() -> None:
+        token = app.config[ASKING]
+        if token is None or request.path in OPEN:
+            return
+        if not (has_token(token) or has_password(token) or has_token(app.config[TOKEN])):
+            raise Problem(401, "This needs the header Authorization: Bearer and the token.", ASK)
 
 
 def is_own(origin: str) -> bool:
@@ -79,6 +108,6 @@ def refuse_other_sites(app: Flask) -> None:
             return
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         own = site in ("same-origin", "none") if site is not None else origin is None or is_own(origin)
-        token = app.config[TOKEN]
-        if not own and not (token and has_token(token)):
+        # No browser adds a bearer token by itself, so one that is right was meant; a password it does add.
+        if not own and not (has_token(app.config[TOKEN]) or has_token(app.config[ASKING])):
             raise Problem(403, "A page of another site sent this; open this service's own page, or send a token.")

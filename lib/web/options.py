@@ -34,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
         help="seconds after which a request is answered 504 (default: %(default)s)",
     )
     found.add_argument(
+        "--rate-limit",
+        type=_positive(int),
+        metavar="N",
+        help="requests for work a minute and address; more are answered 429 (default: no limit)",
+    )
+    found.add_argument(
         "--log-format",
         choices=["auto", "json", "text"],
         default="auto",
