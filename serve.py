@@ -15,7 +15,7 @@ from lib.memory import return_large_blocks
 from lib.production import ProductionLogs
 from lib.quota import Quota
 from lib.serving import ServedTasks
-from lib.web import auth, browser, feedback, health, models, openapi, predict, protocol
+from lib.web import auth, browser, docs, feedback, health, models, openapi, page, predict, protocol, reports
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests, set_up_logging
@@ -67,7 +67,7 @@ def create_app(
     limit_rate(app, Quota(rate_limit) if rate_limit else None)
     auth.require_token(app)
     auth.refuse_other_sites(app)
-    for concern in (health, predict, feedback, models, protocol, openapi):
+    for concern in (page, predict, feedback, models, reports, protocol, health, openapi, docs):
         app.register_blueprint(concern.blueprint)
     return app
 

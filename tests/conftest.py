@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from processes import running
 
 from lib.backbones import LITE0, Choice, load_backbone
@@ -134,29 +134,38 @@ def chromium() -> str:
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        options = ["--no-sandbox", "--use-fake-device-for-media-stream"]
+        opened = playwright.chromium.launch(executable_path=chromium(), args=options)
         yield opened
         opened.close()
 
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a file in the browser, without a network: open_page(path, width=1000, height=900, **context options).
+    """Open a file without a network, or a page of a service: open_page(target, width=1000, height=900, **options).
 
-    What the page's scripts complain of fails the test.
+    What the browser complains of fails the test, unless it begins with what is `expected`; options are those of a
+    browser's context.
     """
     contexts, complaints = [], []
 
-    def open_file(path: Path, *, width: int = 1000, height: int = 900, **options: object) -> Page:
-        context = browser.new_context(offline=True, viewport={"width": width, "height": height}, **options)
+    def listen(message: ConsoleMessage, expected: str) -> None:
+        if message.type == "error" and not (expected and message.text.startswith(expected)):
+            complaints.append(message.text)
+
+    def open_target(
+        target: Path | str, *, width: int = 1000, height: int = 900, expected: str = "", **options: object
+    ) -> Page:
+        is_file = isinstance(target, Path)
+        context = browser.new_context(offline=is_file, viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(path.as_uri())
+        page.on("console", lambda message: listen(message, expected))
+        page.goto(target.as_uri() if is_file else target)
         return page
 
-    yield open_file
+    yield open_target
     for context in contexts:
         context.close()
     assert complaints == []

@@ -1,4 +1,7 @@
-"""What keeps browsers from being used against the service: whom it answers as, and headers that forbid the rest."""
+"""What keeps browsers from being used against the service: whom it answers as, and headers that forbid the rest.
+
+Routes that answer a page set a policy of their own, which allows the page's parts.
+"""
 
 from flask import Flask, Response
 
@@ -6,7 +9,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }

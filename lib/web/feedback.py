@@ -5,6 +5,8 @@ import re
 from flask import Blueprint, request
 
 from lib.errors import FeedbackError, LogError
+from lib.production import Feedback
+from lib.serving import ServedTask
 from lib.storage import sha256_bytes
 from lib.web.context import admission, asked_task, production_log
 from lib.web.problems import Problem
@@ -25,21 +27,33 @@ def feedback() -> tuple[dict, int]:
     201 when it is durable; 200 where the same Idempotency-Key had brought it before; 404 without such a prediction.
     """
     task = asked_task()
+    given = give(task)
+    answer = {"task": task.name, "id": given.prediction, "label": given.label, "new": given.is_new}
+    return answer | {"repeated": given.repeated}, 200 if given.repeated else 201
+
+
+def give(task: ServedTask) -> Feedback:
+    """Keep the label that the request brings; durable when this returns.
+
+    Raises
+    ------
+    Problem
+        400 for a request that is none, 404 without such a prediction, 422 where the Idempotency-Key came with other
+        feedback before, 503 where nothing is kept.
+    """
     log = production_log(task.name)
     if log is None:
         raise Problem(503, "This service keeps no log, so it takes no feedback; start it without --no-log.")
     with admission().accepted():
         label, prediction, sha256 = read_feedback()
         try:
-            given = log.give_feedback(
+            return log.give_feedback(
                 label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key()
             )
         except FeedbackError as error:
             raise Problem({"unknown": 404, "reused": 422}[error.kind], str(error)) from error
         except LogError as error:
             raise Problem(503, str(error), {"Retry-After": "5"}) from error
-    answer = {"task": task.name, "id": given.prediction, "label": given.label, "new": given.is_new}
-    return answer | {"repeated": given.repeated}, 200 if given.repeated else 201
 
 
 def read_feedback() -> tuple[str, str, str]:

@@ -34,7 +34,7 @@ def document(max_body: int) -> dict[str, Any]:
             "version": lib.__version__,
             "description": f"Errors are problem documents (RFC 9457). Bodies have at most {max_body:,} bytes.",
         },
-        "paths": {**_answering(), **_models(), **_protocol(), **_operating()},
+        "paths": {**_answering(), **_models(), **_protocol(), **_operating(), **_pages()},
         "components": {
             "schemas": schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -160,6 +160,52 @@ def _operating() -> dict[str, Any]:
         "/healthz": ready,
         "/metrics": {"get": {"summary": "Metrics for Prometheus.", "responses": plain}},
         "/openapi.json": {"get": {"summary": "This document.", "responses": anything}},
+    }
+
+
+def _pages() -> dict[str, Any]:
+    """Pages for people."""
+    html = {"text/html": {"schema": TEXT}}
+    name = {"name": "name", "in": "path", "required": True, "schema": TEXT}
+    asset = {"name": "filename", "in": "path", "required": True, "schema": TEXT}
+
+    def told(good: str, *problems: int, problem: dict = html) -> dict[str, Any]:
+        return {"200": {"description": good, "content": html}} | {
+            str(status): {"description": "Problem", "content": problem} for status in problems
+        }
+
+    images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    form = object_of({classify.FIELD: images}, {"explain": TEXT})
+    label = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
+    said = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
+    fragment = _query("fragment", {"enum": ["1"]})
+    problem = PROBLEM_RESPONSE["content"]
+    shown = {"get": {"summary": "The page for people.", "parameters": [_task()],
+                     "responses": told("Page", 401, 404, 503)}}  # fmt: skip
+    shown["post"] = {
+        "summary": "Answer the images of the page's form.",
+        "parameters": [_task(), fragment, _query("log", {"enum": ["true", "false"]})],
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "responses": told("Page", 400, 401, 403, 404, 413, 415, 422, 429, 503, 504),
+    }
+    correction = {
+        "summary": "Keep the label of the page's form.",
+        "parameters": [_task(), fragment],
+        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": said}}},
+        "responses": told("Page", 400, 401, 403, 404, 413, 422, 429, 503),
+    }
+    card = {"summary": "The model card.", "parameters": [_task()], "responses": told("Page", 401, 404, 503)}
+    reports = told("Report", 401, 404, problem=problem)
+    assets = {"200": {"description": "File", "content": {"*/*": {"schema": TEXT}}}} | {"404": PROBLEM_RESPONSE}
+    return {
+        "/": shown,
+        "/correction": {"post": correction},
+        "/card": {"get": card},
+        "/docs": {"get": {"summary": "This document as a page.", "responses": told("Page", 401, problem=problem)}},
+        "/reports/": {"get": {"summary": "The index of reports.", "responses": reports}},
+        "/reports/{name}": {"get": {"summary": "A report.", "parameters": [name], "responses": reports}},
+        "/static/style.css": {"get": {"summary": "The pages' style sheet.", "responses": assets}},
+        "/static/{filename}": {"get": {"summary": "Parts of the page.", "parameters": [asset], "responses": assets}},
     }
 
 
