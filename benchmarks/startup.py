@@ -4,16 +4,13 @@ Needs a promoted model: run ./run_pipeline.sh first.
 """
 
 import argparse
-import json
-import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from statistics import median
 
 from measuring import ROOT, machine, table
+from service import cpu_seconds, resident_megabytes, running
 
 IMPORTS = {
     "what the service imports": "import serve; import onnxruntime; from lib.registry import store; store._skops()",
@@ -26,34 +23,9 @@ IMPORTS = {
 def start_service(task: str, port: int) -> dict:
     """Start serve.py, wait until it is ready, and stop it: wall and CPU seconds until then, resident MB."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "serve.py", "--task", task, "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while time.perf_counter() - started < 20:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-                    json.load(answer)
-                break
-            except OSError:
-                if process.poll() is not None:
-                    sys.exit("The service ended at once; run ./run_pipeline.sh first, or see serve.py's message.")
-                time.sleep(0.02)
-        else:
-            sys.exit(f"The service has no model of task {task!r} to be ready with; run ./run_pipeline.sh first.")
+    with running(task, port) as process:
         wall = time.perf_counter() - started
-        with open(f"/proc/{process.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        with open(f"/proc/{process.pid}/statm") as file:
-            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-        return {"wall": wall, "cpu": cpu, "resident": resident}
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        return {"wall": wall, "cpu": cpu_seconds(process.pid), "resident": resident_megabytes(process.pid)}
 
 
 def import_seconds(code: str) -> dict:

@@ -8,7 +8,8 @@ import pytest
 from lib.storage import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "benchmarks"
-PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if path.name != "measuring.py")
+SHARED = ("measuring.py", "service.py")
+PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if path.name not in SHARED)
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
