@@ -8,7 +8,7 @@ import pytest
 from lib.storage import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "benchmarks"
-SHARED = ("measuring.py", "service.py")
+SHARED = ("measuring.py", "mutants.py", "oddities.py", "service.py")
 PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if path.name not in SHARED)
 
 
@@ -84,3 +84,42 @@ def test_numbers_have_three_digits(measuring):
 
 def test_the_limit_is_a_number_of_operations_a_second(measuring):
     assert 0.1 < measuring.matmul_gflops(1, size=256, repeats=2) < 10_000
+
+
+@pytest.fixture
+def mutants(measuring):
+    """The generator of mutated images."""
+    import mutants
+
+    return mutants
+
+
+def test_a_mutant_is_made_again_from_its_number_and_hardly_ever_left_as_it_was(mutants):
+    numbers = range(10 * len(mutants.KINDS))
+    made = [mutants.mutant(number) for number in numbers]
+    assert made == [mutants.mutant(number) for number in numbers]
+    assert {kind for kind, _ in made} == set(mutants.KINDS)
+    sound = {data for format in mutants.FORMATS for data in mutants.bases(format)}
+    unchanged = [kind for kind, data in made if data in sound]
+    assert unchanged.count("sound") == 10
+    assert len(unchanged) < 15
+
+
+def test_a_file_is_cut_where_its_parts_begin(mutants):
+    for format in mutants.FORMATS:
+        for data in mutants.bases(format):
+            assert b"".join(mutants.parts(data)) == data
+    kinds = [part[4:8] for part in mutants.parts(mutants.bases("PNG")[2])[1:]]
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+    markers = [part[:2] for part in mutants.parts(mutants.bases("JPEG")[2])[1:]]
+    assert markers[:2] == [b"\xff\xe0", b"\xff\xdb"]  # APP0, then quantisation tables
+    assert markers[-2] == b"\xff\xda"  # the start of the scan, and behind it the pixels
+    assert mutants.parts(b"") == [b""]
+
+
+def test_the_slope_of_memory_is_that_of_the_second_half(measuring):
+    import mutations
+    import numpy as np
+
+    memory = np.array([(0, 100, 0), (100, 300, 0), (200, 300.1, 0), (300, 300.2, 0)])
+    assert mutations.slope(memory) == pytest.approx(1000)  # 0.1 MB in 100 requests
