@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -122,6 +123,19 @@ def test_slow_clients_take_no_thread_and_are_cut(tiny_run, shared_environment, p
             client.settimeout(max(0.1, until - time.monotonic()))
             assert client.recv(1000) == b"" or client.recv(1000) == b""
             client.close()
+
+
+def test_a_thousand_requests_past_their_deadline_leave_no_thread(tiny_run, shared_environment, photo):
+    def threads(service):
+        return len(os.listdir(f"/proc/{service.process.pid}/task"))
+
+    with running(shared_environment, "--deadline", "1e-9") as service, ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(lambda _: ask(service, "POST", "/predict", photo)[0], range(100)))
+        before = threads(service)
+        statuses += pool.map(lambda _: ask(service, "POST", "/predict", photo)[0], range(900))
+        assert threads(service) == before
+        assert set(statuses) == {504}
+        assert ask(service)[0] == 200
 
 
 def sent(server, *request, **options):
