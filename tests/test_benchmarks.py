@@ -8,7 +8,7 @@ import pytest
 from lib.storage import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "benchmarks"
-SHARED = ("measuring.py", "mutants.py", "oddities.py", "service.py")
+SHARED = ("measuring.py", "mutants.py", "oddities.py", "service.py", "traffic.py")
 PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if path.name not in SHARED)
 
 
