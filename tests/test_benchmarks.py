@@ -1,5 +1,6 @@
 """The benchmarks are run by hand; here only that each starts, says what it measures, and is in their README."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -8,7 +9,15 @@ import pytest
 from lib.storage import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "benchmarks"
-SHARED = ("measuring.py", "mutants.py", "oddities.py", "service.py", "traffic.py")
+SHARED = (
+    "load.py",
+    "measuring.py",
+    "mutants.py",
+    "oddities.py",
+    "service.py",
+    "traffic.py",
+    "tree.py",
+)  # parts of programs
 PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if path.name not in SHARED)
 
 
@@ -123,3 +132,53 @@ def test_the_slope_of_memory_is_that_of_the_second_half(measuring):
 
     memory = np.array([(0, 100, 0), (100, 300, 0), (200, 300.1, 0), (300, 300.2, 0)])
     assert mutations.slope(memory) == pytest.approx(1000)  # 0.1 MB in 100 requests
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """The load generator."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import load
+
+    return load
+
+
+async def answer_slowly(reader, writer, turn, seen):
+    """A service that takes 20 ms a request, one at a time, and sends every third away."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        seen.append(await reader.readexactly(length))
+        refused = len(seen) % 3 == 0
+        async with turn:
+            await asyncio.sleep(0.02)
+        first = b"503 Service Unavailable\r\nRetry-After: 1" if refused else b"200 OK"
+        writer.write(b"HTTP/1.1 " + first + b"\r\nContent-Length: 2\r\n\r\n{}")
+    finally:
+        writer.close()
+
+
+async def open_load(load, folder, seconds, rate):
+    """The load after so many seconds at a rate, and what the service received."""
+    turn, seen = asyncio.Lock(), []
+    server = await asyncio.start_server(lambda *streams: answer_slowly(*streams, turn, seen), "127.0.0.1", 0)
+    async with server:
+        one = load.Load(server.sockets[0].getsockname()[1], folder, seconds)
+        await one.open(rate, seed=0)
+    return one, seen
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due(load, tmp_path):
+    (tmp_path / "one.png").write_bytes(b"a picture")
+    one, seen = asyncio.run(open_load(load, tmp_path, 0.5, 200))
+    assert len(one.answers) == len(seen) == len(set(seen)) > 60  # the service answers 25 in that time
+    assert all(b"a picture" in body for body in seen)
+    assert max(over - due for _, due, _, over, _ in one.answers) > 0.02 * len(seen) - 0.5  # the wait in line counts
+    assert {(status, says_when) for status, *_, says_when in one.answers} == {(200, False), (503, True)}
+
+
+def test_an_answer_that_does_not_come_in_time_is_a_timeout(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "TIMEOUT", 0.3)
+    (tmp_path / "one.png").write_bytes(b"a picture")
+    one, _ = asyncio.run(open_load(load, tmp_path, 0.5, 200))
+    assert "timeout" in {answer[0] for answer in one.answers}

@@ -1,0 +1,149 @@
+"""The load generator of serving.py, a process of its own: a plan as JSON in its argument, what came of it on stdout.
+
+An answer is a list: status (or "timeout", "error"), and the seconds, since the load began, at which the request was
+due, was begun and was over; last whether the answer said when to try again.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+TIMEOUT = 10.0  # seconds from when a request was due
+MAX_SOCKETS = 500  # in the open loop; requests beyond wait, and their time runs
+PROBES = 5  # GET /livez a second
+BOUNDARY = "end-of-the-photo"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def form_around(file: Path, port: int) -> tuple[bytes, bytes]:
+    """A request with a file as field `image`, cut where 20 digits will follow the file's last byte."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="{file.name}"\r\n'
+    start = f"{part}Content-Type: image/{'png' if file.suffix == '.png' else 'jpeg'}\r\n\r\n".encode()
+    start, end = start + file.read_bytes(), f"\r\n--{BOUNDARY}--\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {CONTENT_TYPE}\r\n"
+    return f"{head}Content-Length: {len(start) + 20 + len(end)}\r\n\r\n".encode() + start, end
+
+
+def requests(folder: Path, port: int) -> Iterator[bytes]:
+    """Requests without end. A number after each image makes it a file of its own, to whoever keeps or caches files."""
+    forms = [form_around(file, port) for file in sorted(folder.iterdir())]
+    for number in itertools.count(time.time_ns()):
+        start, end = forms[number % len(forms)]
+        yield b"%b%020d%b" % (start, number, end)
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bool]:
+    """Send a request and read its answer: status, and whether it says when to try again."""
+    writer.write(request)
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(":") for line in lines)}
+    await reader.readexactly(int(headers["content-length"]))
+    return int(first.split()[1]), "retry-after" in headers
+
+
+async def exchange_alone(port: int, request: bytes) -> tuple[int, bool]:
+    """`exchange` on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await exchange(reader, writer, request)
+    finally:
+        writer.transport.abort()  # nothing more is wanted, and no socket waits
+
+
+class Load:
+    """Clients of one service.
+
+    Parameters
+    ----------
+    port : int
+    folder : Path
+        The images.
+    seconds : float
+        For how long requests are sent; answers are waited for.
+    """
+
+    def __init__(self, port: int, folder: Path, seconds: float):
+        self.port, self.seconds = port, seconds
+        self.requests = requests(folder, port)
+        self.answers: list[list] = []
+        self.probes: list[list] = []
+        self._began = asyncio.get_running_loop().time()
+
+    def now(self) -> float:
+        """Seconds since the load began."""
+        return asyncio.get_running_loop().time() - self._began
+
+    async def attempt(self, due: float, answering: Awaitable[tuple[int, bool]]) -> list:
+        """Wait for an answer until TIMEOUT after it was due."""
+        sent, says_when = self.now(), False
+        try:
+            async with asyncio.timeout(due + TIMEOUT - sent):
+                status, says_when = await answering
+        except TimeoutError:
+            status = "timeout"
+        except (OSError, asyncio.IncompleteReadError):
+            status = "error"
+        return [status, due, sent, self.now(), says_when]
+
+    async def client(self) -> None:
+        """One request after another on a connection that is kept."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        while self.now() < self.seconds:
+            answer = await self.attempt(self.now(), exchange(reader, writer, next(self.requests)))
+            self.answers.append(answer)
+            if answer[0] in ("timeout", "error"):
+                writer.transport.abort()
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.transport.abort()
+
+    async def closed(self, clients: int) -> None:
+        """So many clients, each of which waits for its answer."""
+        await asyncio.gather(*(self.client() for _ in range(clients)))
+
+    async def open(self, rate: float, seed: int) -> None:
+        """Requests due at random (Poisson) at so many a second, each of them on a connection of its own."""
+        gate, chance, due, tasks = asyncio.Semaphore(MAX_SOCKETS), random.Random(seed), 0.0, []
+
+        async def send() -> tuple[int, bool]:
+            async with gate:
+                return await exchange_alone(self.port, next(self.requests))
+
+        async def one(due: float) -> None:
+            self.answers.append(await self.attempt(due, send()))
+
+        while (due := due + chance.expovariate(rate)) < self.seconds:
+            await asyncio.sleep(max(0.0, due - self.now()))
+            tasks.append(asyncio.create_task(one(due)))
+        await asyncio.gather(asyncio.sleep(self.seconds - self.now()), *tasks)
+
+    async def probe(self) -> None:
+        """Ask whether the service lives, PROBES times a second."""
+        request = f"GET /livez HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode()
+
+        async def one(due: float) -> None:
+            self.probes.append(await self.attempt(due, exchange_alone(self.port, request)))
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(PROBES * self.seconds)):
+                await asyncio.sleep(max(0.0, number / PROBES - self.now()))
+                group.create_task(one(number / PROBES))
+
+
+async def main(plan: dict) -> dict:
+    """Carry a plan out."""
+    load = Load(plan["port"], Path(plan["folder"]), plan["seconds"])
+    if "clients" in plan:
+        await load.closed(plan["clients"])
+    else:
+        probing = [load.probe()] if plan["probe"] else []
+        await asyncio.gather(load.open(plan["rate"], plan["seed"]), *probing)
+    return {"answers": load.answers, "probes": load.probes, "cpu": time.process_time(), "wall": load.now()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(json.loads(sys.argv[1])))))
