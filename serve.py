@@ -7,6 +7,7 @@ import warnings
 
 from flask import Flask
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from lib.admission import Admission
 from lib.errors import ProjectError
@@ -76,6 +77,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT; 1 if the port is taken or accepted work was not finished, 2 for bad usage."""
     options = parser().parse_args()
     return_large_blocks()
+    threadpool_limits(1, user_api="blas")  # the products are small, and its threads would take the network's cores
     # Pillow warns where a header claims many pixels; such files are refused by our own limit before any is decoded.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # about odd metadata

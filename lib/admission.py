@@ -7,16 +7,25 @@ few slots, as many as there are cores, and gives up when its deadline has passed
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from math import inf
 from time import monotonic
 
 from lib.errors import DeadlineError, OverloadedError
+
+CALM = 0.5  # seconds without a second piece of work after which there is one client
 
 
 class Work:
     """One accepted piece of work and its deadline."""
 
-    def __init__(self, slots: threading.Semaphore, until: float, seconds: float, clock: Callable[[], float]):
-        self._slots, self._until, self._seconds, self._clock = slots, until, seconds, clock
+    def __init__(self, admission: "Admission", until: float):
+        self._admission, self._until = admission, until
+        self._slots, self._seconds, self._clock = admission.slots, admission.deadline, admission.clock
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other work, nor was a moment ago, so that this may have every core."""
+        return self._admission.is_calm()
 
     def check(self) -> None:
         """Raise DeadlineError if the deadline has passed."""
@@ -55,9 +64,11 @@ class Admission:
         self.max_inflight, self.deadline = max_inflight, deadline
         self.n_inflight = self.n_refused = 0
         self.draining = False
-        self._clock = clock
-        self._slots = threading.Semaphore(n_slots)
+        self.clock = clock
+        self.slots = threading.Semaphore(n_slots)
+        self.loop: int | None = None  # ident of a thread that never works, for all clients wait for it
         self._lock = threading.Lock()
+        self._crowded = -inf  # when there was last more than one piece of work
 
     @contextlib.contextmanager
     def accepted(self) -> Iterator[Work]:
@@ -71,17 +82,28 @@ class Admission:
         with self._lock:
             if self.draining:
                 raise OverloadedError("The service is shutting down; try again in a moment.")
-            if self.n_inflight >= self.max_inflight:
+            if self.is_full or threading.get_ident() == self.loop:
                 self.n_refused += 1
                 raise OverloadedError(
                     f"The service is at work on {self.n_inflight} requests and takes on no more; try again in a moment."
                 )
             self.n_inflight += 1
+            if self.n_inflight > 1:
+                self._crowded = self.clock()
         try:
-            yield Work(self._slots, self._clock() + self.deadline, self.deadline, self._clock)
+            yield Work(self, self.clock() + self.deadline)
         finally:
             with self._lock:
                 self.n_inflight -= 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is accepted now."""
+        return self.draining or self.n_inflight >= self.max_inflight
+
+    def is_calm(self) -> bool:
+        """Whether at most one piece of work is accepted, and was for the last CALM seconds."""
+        return self.n_inflight < 2 and self.clock() > self._crowded + CALM
 
     def drain(self) -> None:
         """Accept nothing more; what was accepted is finished."""

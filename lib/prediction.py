@@ -1,6 +1,7 @@
 """Bytes -> prediction: the only inference path there is, for notebooks, tests and the service."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +90,12 @@ class Predictor:
     def from_version(cls, version: registry.Version, *, n_threads: int = 0) -> "Predictor":
         """Load a version and the exported backbone that its card names; raises ArtifactError."""
         return cls(version, OnnxEncoder(artifacts_dir() / "backbones" / version.export, n_threads))
+
+    def with_threads(self, n_threads: int) -> "Predictor":
+        """The same predictor with n_threads a forward pass; it shares all else."""
+        other = copy(self)
+        other.encoder = self.encoder.with_threads(n_threads)
+        return other
 
     def proba(self, vectors: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of embedded images: (n, dim) float32 -> (n, n_classes) float64."""

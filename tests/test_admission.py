@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from lib.admission import Admission
+from lib.admission import CALM, Admission
 from lib.errors import DeadlineError, OverloadedError
 
 
@@ -29,6 +29,26 @@ def test_no_more_is_accepted_than_the_bound_and_room_comes_back(clock):
     assert (admission.n_inflight, admission.n_refused) == (0, 1)
     with admission.accepted():
         assert admission.n_inflight == 1
+
+
+def test_the_thread_that_all_clients_wait_for_never_works(clock):
+    admission = Admission(2, 1, 10, clock)
+    admission.loop = threading.get_ident()
+    with pytest.raises(OverloadedError), admission.accepted():
+        pytest.fail("the loop was put to work")
+    assert (admission.n_inflight, admission.n_refused) == (0, 1)
+
+
+def test_work_is_alone_once_there_was_no_other_for_a_while(clock):
+    admission = Admission(2, 2, 10, clock)
+    with admission.accepted() as first:
+        assert first.alone
+        with admission.accepted() as second:
+            assert not first.alone
+            assert not second.alone
+        assert not first.alone
+        clock.now = CALM + 0.01
+        assert first.alone
 
 
 def test_work_that_fails_gives_its_place_and_its_slot_back(clock):

@@ -35,7 +35,7 @@ app = create_app(max_inflight=8)
 @app.get("/slow")
 def slow():
     with admission().accepted():
-        time.sleep(3)
+        time.sleep(8)
         return b"x" * 5_000_000
 
 server = make_server(app, "127.0.0.1", int(sys.argv[1]), 8)
@@ -51,6 +51,58 @@ server.run()
 @pytest.fixture
 def photo(tiny_folder):
     return next((tiny_folder / "Bag").glob("*.png")).read_bytes()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_it_ends_in_good_order_on_whatever_address_it_listens(tiny_run, shared_environment, host):
+    with running(shared_environment, "--host", host) as service:  # and asks for exit status 0
+        connection = http.client.HTTPConnection(host, service.port, timeout=10)
+        connection.request("GET", "/readyz")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+BUSY_APP = """
+import sys, threading
+from lib.web.context import admission
+from lib.web.server import make_server, Drain
+from serve import create_app, log_state
+app = create_app(max_inflight=1)
+
+@app.post("/models/who")
+@app.post("/who")
+def who():
+    return {"loop": threading.get_ident() == admission().loop}
+
+@app.post("/busy")
+def busy():
+    with admission().accepted():
+        return app.test_client().post("/who").json
+
+server = make_server(app, "127.0.0.1", int(sys.argv[1]), 1)
+with app.app_context():
+    Drain(server, admission()).install()
+    import logging
+    logging.basicConfig(level=logging.INFO)
+    log_state("")
+    if sys.argv[2:]:
+        held = admission().accepted()
+        holder = threading.Thread(target=held.__enter__)
+        holder.start()
+        holder.join()
+server.run()
+"""
+
+
+def test_the_loop_answers_only_what_is_sent_away(tiny_run, shared_environment):
+    with running(shared_environment, code=BUSY_APP) as service:
+        assert json.loads(ask(service, "POST", "/who")[2]) == {"loop": False}
+    full = BUSY_APP.replace("sys.argv[2:]", "True")
+    with running(shared_environment, code=full) as service:
+        assert json.loads(ask(service, "POST", "/who")[2]) == {"loop": True}
+        assert json.loads(ask(service, "POST", "/models/who")[2]) == {"loop": False}
+        status, headers, _ = ask(service, "POST", "/busy")
+        assert (status, headers["Retry-After"]) == (503, "1")
 
 
 def test_what_was_accepted_is_answered_in_full_and_what_comes_after_is_sent_away(tiny_run, shared_environment, photo):

@@ -1,4 +1,4 @@
-"""The HTTP server, and how it ends: what was accepted is answered in full, what comes after is sent away."""
+"""The HTTP server: what is accepted goes to threads, what is too much is sent away without one, and how it ends."""
 
 import logging
 import os
@@ -10,6 +10,9 @@ from typing import Any
 
 import waitress
 from flask import Flask
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
 from lib.admission import Admission
 
@@ -18,13 +21,65 @@ MAX_RECEIVED = 64_000_000  # bytes after which the server hangs up without a pro
 PATIENCE = 20.0  # seconds that accepted requests have to finish once told to end; waitress then waits 5 for threads
 
 
+class Dispatcher(ThreadedTaskDispatcher):
+    """Gives requests to threads, but for those that would only be sent away: the loop answers these itself.
+
+    To hand a request to a thread and its answer back to the loop costs more than the answer, and takes the time of
+    those who are at work (benchmarks/serving.py).
+
+    Parameters
+    ----------
+    admission : Admission
+        Told that the thread which makes this is the loop.
+    """
+
+    def __init__(self, admission: Admission):
+        super().__init__()
+        self.sockets: dict[int, Any] = {}  # all that the loop looks after
+        self._admission = admission
+        admission.loop = threading.get_ident()
+        self.queue_logger.setLevel(logging.ERROR)  # that requests wait is told by metrics
+
+    def add_task(self, channel: "Channel") -> None:
+        """Take a channel's next request."""
+        in_loop = threading.get_ident() == self._admission.loop
+        if in_loop and self._admission.is_full and is_work(channel.requests[0]):
+            channel.is_shed = True
+        else:
+            super().add_task(channel)
+
+
+class Channel(HTTPChannel):
+    """A connection; after each reading the loop sends away what the dispatcher left to it."""
+
+    is_shed = False
+
+    def received(self, data: bytes) -> bool:
+        """Take what was read."""
+        taken = super().received(data)
+        while self.is_shed:
+            self.is_shed = False
+            self.service()
+        return taken
+
+
+def is_work(request: Any) -> bool:
+    """Whether a parsed request asks for work that may be refused: an image or a label is sent, and no model changed."""
+    return request.command == "POST" and not request.path.startswith("/models/")
+
+
 def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
-    """A server that listens; raises OSError, ValueError or OverflowError where it cannot."""
-    return waitress.create_server(
+    """A server that listens; raises OSError, ValueError or OverflowError where it cannot.
+
+    The thread that calls this must be the one that runs the server.
+    """
+    dispatcher = Dispatcher(app.extensions["admission"])
+    server = waitress.create_server(
         app,
+        map=dispatcher.sockets,
+        _dispatcher=dispatcher,
         host=host,
         port=port,
-        threads=max_inflight + PROBES,
         ident=None,
         connection_limit=1000,
         channel_timeout=10,
@@ -32,6 +87,11 @@ def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
         recv_bytes=65536,
         max_request_body_size=MAX_RECEIVED,
     )
+    for listening in dispatcher.sockets.values():
+        if isinstance(listening, BaseWSGIServer):  # one for each address of the host
+            listening.channel_class = Channel
+    dispatcher.set_thread_count(max_inflight + PROBES)
+    return server
 
 
 class Drain:
@@ -77,6 +137,7 @@ class Drain:
     def _is_idle(self) -> bool:
         """Whether no request is at work or waiting and every answer has been sent."""
         dispatcher = self._server.task_dispatcher
-        unsent = sum(getattr(channel, "total_outbufs_len", 0) for channel in list(self._server._map.values()))
-        waiting = any(getattr(channel, "requests", ()) for channel in list(self._server._map.values()))
+        channels = [channel for channel in list(dispatcher.sockets.values()) if isinstance(channel, Channel)]
+        unsent = sum(channel.total_outbufs_len for channel in channels)
+        waiting = any(channel.requests for channel in channels)
         return not (dispatcher.active_count or dispatcher.queue or waiting or unsent)
