@@ -1,9 +1,11 @@
 """The service through its test client, and as a real process over real connections."""
 
 import base64
+import gzip
 import io
 import json
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -144,6 +146,40 @@ def test_too_many_files_are_refused(client):
 def test_a_body_is_read_up_to_the_limit_and_refused_beyond_it(client):
     for size, status in ((MAX_BODY - 1, 415), (MAX_BODY, 415), (MAX_BODY + 1, 413)):
         assert_problem(client.post("/predict", data=b"x" * size), status)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP"])
+def test_a_compressed_body_is_refused_before_it_can_grow(client, photo, encoding):
+    response = client.post("/predict", data=gzip.compress(photo), headers={"Content-Encoding": encoding})
+    assert_problem(response, 415, encoding, "not compressed")
+    assert client.post("/predict", data=photo, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+def test_nothing_is_fetched_from_anywhere(client, photo, monkeypatch):
+    def connect(self, address):
+        raise AssertionError(f"a connection to {address} was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    assert client.post("/predict?explain=heatmap,neighbors", data=photo).status_code == 200
+    assert client.post("/", data=form((photo, "bag.png"))).status_code == 200
+    for path in ("/", "/card", "/docs", "/models", "/metrics", "/v2"):
+        assert client.get(path).status_code == 200
+    for field in ("url", "image_url", "image"):
+        sent = {field: "http://127.0.0.1:9/image.png"}
+        assert_problem(client.post("/predict", data=sent, content_type="multipart/form-data"), 400, "No image came")
+        assert_problem(client.post("/predict", data=sent), 415, "refused")
+
+
+def test_serving_writes_nothing_into_the_artifacts(keeping, photo, tiny_task):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in task_dir(tiny_task).parent.rglob("*")}
+
+    client, _ = keeping
+    before = state()
+    answer = client.post("/predict?explain=heatmap,neighbors", data=photo).json["predictions"][0]
+    assert client.post("/feedback", json={"id": answer["id"], "label": "Bag"}).status_code == 201
+    assert client.post("/", data=form((photo, "bag.png"))).status_code == 200
+    assert state() == before
 
 
 def test_a_long_text_field_is_not_told_the_limit_of_files(client):
@@ -521,7 +557,20 @@ def test_a_client_that_asks_too_often_is_429_and_told_how_long_to_wait(tiny_task
     assert other.status_code == 200
 
 
-@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1:8000", 200), ("evil.example", 400)])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("LOCALHOST", 200),
+        ("evil.example", 400),
+        ("localhost.evil.example", 400),
+        ("me@localhost", 400),
+        ("[::1", 400),
+        ("", 400),
+    ],
+)
 def test_on_the_loopback_only_its_own_names_are_answered(tiny_task, host, status):
     client = create_app(tiny_task, hosts=browser.trusted_hosts("127.0.0.1", [])).test_client()
     response = client.get("/livez", headers={"Host": host})
@@ -533,7 +582,13 @@ def test_on_the_loopback_only_its_own_names_are_answered(tiny_task, host, status
 def test_names_are_those_of_the_loopback_and_those_allowed():
     assert browser.trusted_hosts("0.0.0.0", []) is None
     assert browser.trusted_hosts("0.0.0.0", ["birds.example"]) == ["birds.example"]
-    assert browser.trusted_hosts("::1", ["birds.example"]) == ["localhost", "127.0.0.1", "[::1]", "birds.example"]
+    assert browser.trusted_hosts("::1", ["birds.example"]) == ["localhost", "127.0.0.1", "::1", "birds.example"]
+
+
+def test_a_name_with_a_dot_before_it_stands_for_all_below_it():
+    assert browser.is_named("api.birds.example:80", [".birds.example"])
+    assert not browser.is_named("birds.example", [".birds.example"])
+    assert not browser.is_named("evilbirds.example", ["birds.example"])
 
 
 @pytest.mark.parametrize("path", ["/livez", "/nothing", "/models", "/metrics"])

@@ -1,7 +1,7 @@
 """How large a request may be: exactly so many bytes, whichever way they come."""
 
 from flask import Flask, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 MAX_BODY = "MAX_BODY"  # in the app's configuration: bytes
 
@@ -19,3 +19,11 @@ def limit_bodies(app: Flask, max_body: int) -> None:
     def refuse_large_bodies() -> None:
         if (request.content_length or 0) > max_body:
             raise RequestEntityTooLarge
+
+    @app.before_request
+    def refuse_compressed_bodies() -> None:
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise UnsupportedMediaType(
+                f"Bodies are read as they are, not compressed ({encoding[:40]}); send the file itself."
+            )
