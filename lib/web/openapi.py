@@ -178,7 +178,7 @@ def _pages() -> dict[str, Any]:
     form = object_of({classify.FIELD: images}, {"explain": TEXT})
     label = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
     said = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
-    fragment = _query("fragment", {"enum": ["1"]})
+    fragment = _query("fragment", TEXT)
     problem = PROBLEM_RESPONSE["content"]
     shown = {"get": {"summary": "The page for people.", "parameters": [_task()],
                      "responses": told("Page", 401, 404, 503)}}  # fmt: skip
