@@ -133,7 +133,9 @@ class OnnxEncoder:
         """This encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
         if n_threads == self.n_threads:
             return self
-        return self._others.setdefault(n_threads, OnnxEncoder(self.folder, n_threads))
+        if n_threads not in self._others:
+            self._others.setdefault(n_threads, OnnxEncoder(self.folder, n_threads))
+        return self._others[n_threads]
 
     def feature_map(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 3, crop, crop) float32 -> (n, dim, rows, columns) float32, whose mean over the grid is the vector.

@@ -180,7 +180,9 @@ def warm(predictor: Predictor) -> None:
         )
     try:
         # The second file is no image: Pillow loads its plugins to tell so, which the first client need not wait for.
-        plain, _ = predictor.predict([png(Image.new("RGB", (64, 64))), b"no image"])
+        files = [png(Image.new("RGB", (64, 64))), b"no image"]
+        predictor.with_threads(1).predict(files)  # as it works for several clients
+        plain, _ = predictor.predict(files)
     except Exception as error:  # whatever a model raises on a plain image, it cannot serve
         raise ArtifactError(f"Version {name} cannot classify a plain image ({first_line(error)}).") from error
     if isinstance(plain, Exception) or not all(map(isfinite, plain.probabilities)):

@@ -41,6 +41,14 @@ def test_a_missing_export_is_an_artifact_error(tmp_path):
         OnnxEncoder(tmp_path)
 
 
+def test_an_encoder_with_other_threads_is_made_once_and_gives_the_same_vectors(lite0):
+    single = lite0.with_threads(1)
+    assert lite0.with_threads(1) is single
+    assert lite0.with_threads(lite0.n_threads) is lite0
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
+    np.testing.assert_allclose(single.encode(pixels), lite0.encode(pixels), atol=1e-4)
+
+
 def test_raw_pixels_are_the_image_itself(save_image):
     encoder = RawPixels(side=2)
     path = save_image("a.png", size=(2, 2))

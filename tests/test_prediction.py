@@ -38,6 +38,16 @@ def test_a_batch_answers_as_single_files_do(predictor, tiny_folder, size):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
+def test_with_one_thread_the_answer_is_the_same_and_the_rest_is_shared(predictor, tiny_folder):
+    files = [path.read_bytes() for path in sorted((tiny_folder / "Bag").glob("*.png"))[:4]]
+    single = predictor.with_threads(1)
+    assert single.model is predictor.model
+    assert predictor.encoder is not single.encoder
+    for ours, theirs in zip(predictor.predict(files), single.predict(files), strict=True):
+        assert ours.labels == theirs.labels
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+
+
 def test_a_bad_file_fails_alone(predictor, tiny_folder):
     good = next(tiny_folder.glob("*/*.png")).read_bytes()
     first, second, third = predictor.predict([good, b"text", good])

@@ -217,3 +217,11 @@ def test_a_model_of_nan_weights_or_another_list_of_classes_does_not_serve(tiny_t
     with pytest.raises(ArtifactError, match="its card names"):
         serving.warm(fewer)
     assert json.loads((version.folder / "card.json").read_text())["classes"]
+
+
+def test_what_a_lone_client_and_what_several_need_is_open_before_the_first_asks(tiny_task, monkeypatch):
+    encoder = ServedTasks(tiny_task).get().predictor.encoder
+    monkeypatch.setattr(encoder, "_open", None)
+    monkeypatch.setattr(encoder.with_threads(1), "_open", None)
+    pixels = np.zeros((1, 3, 224, 224), np.float32)
+    assert encoder.encode(pixels).shape == encoder.with_threads(1).encode(pixels).shape == (1, encoder.dim)
