@@ -67,7 +67,8 @@ class Reference:
 
     def cosines(self, vectors: np.ndarray) -> np.ndarray:
         """(m, dim) -> (m, n)."""
-        return normalize(vectors) @ self.unit.T
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors @ self.unit.T) / np.where(lengths > 0, lengths, 1)
 
     def distances(self, vectors: np.ndarray) -> np.ndarray:
         """Distance, 1 - cosine, of each vector to its K-th nearest training image: (m, dim) -> (m,)."""
