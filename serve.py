@@ -65,9 +65,9 @@ def create_app(
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
+    auth.refuse_other_sites(app)  # before the quota: another site's page shall not use up its visitor's
     limit_rate(app, Quota(rate_limit) if rate_limit else None)
-    auth.require_token(app)
-    auth.refuse_other_sites(app)
+    auth.require_token(app)  # after it: who guesses tokens is slowed down
     for concern in (page, predict, feedback, models, reports, protocol, health, openapi, docs):
         app.register_blueprint(concern.blueprint)
     return app

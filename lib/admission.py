@@ -94,6 +94,8 @@ class Admission:
             yield Work(self, self.clock() + self.deadline)
         finally:
             with self._lock:
+                if self.n_inflight > 1:
+                    self._crowded = self.clock()
                 self.n_inflight -= 1
 
     @property
@@ -106,6 +108,5 @@ class Admission:
         return self.n_inflight < 2 and self.clock() > self._crowded + CALM
 
     def drain(self) -> None:
-        """Accept nothing more; what was accepted is finished."""
-        with self._lock:
-            self.draining = True
+        """Accept nothing more; what was accepted is finished. Takes no lock: a signal may come to who holds it."""
+        self.draining = True

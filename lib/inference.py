@@ -88,9 +88,10 @@ class OnnxEncoder:
         ArtifactError
             If the file is missing, not the one that was exported, or computed otherwise by this machine.
         """
-        with _OPENING:  # threads that embed side by side share it
-            if self._session is None:
-                self._session = self._open()
+        if self._session is None:
+            with _OPENING:  # threads that embed side by side share it
+                if self._session is None:
+                    self._session = self._open()
         return self._session
 
     def _open(self) -> Any:
@@ -131,7 +132,7 @@ class OnnxEncoder:
 
     def with_threads(self, n_threads: int) -> "OnnxEncoder":
         """This encoder with n_threads a forward pass; it stays open for the next time it is asked for."""
-        if n_threads == self.n_threads:
+        if (n_threads or n_cores()) == (self.n_threads or n_cores()):
             return self
         if n_threads not in self._others:
             self._others.setdefault(n_threads, OnnxEncoder(self.folder, n_threads))

@@ -46,9 +46,18 @@ def test_work_is_alone_once_there_was_no_other_for_a_while(clock):
         with admission.accepted() as second:
             assert not first.alone
             assert not second.alone
-        assert not first.alone
-        clock.now = CALM + 0.01
+            clock.now = 10 * CALM
+        assert not first.alone  # a moment ago there was another
+        clock.now += CALM + 0.01
         assert first.alone
+
+
+def test_a_signal_that_comes_to_who_holds_the_door_does_not_wait_for_itself(clock):
+    admission = Admission(2, 1, 10, clock)
+    with admission._lock:
+        admission.drain()
+    with pytest.raises(OverloadedError, match="shutting down"), admission.accepted():
+        pytest.fail("work was accepted while draining")
 
 
 def test_work_that_fails_gives_its_place_and_its_slot_back(clock):

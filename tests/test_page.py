@@ -78,7 +78,14 @@ def test_a_problem_is_told_on_a_page_with_its_status(client, path, data, status,
     assert (whole.status_code, whole.mimetype) == (status, "text/html")
     assert said in whole.text
     assert "Back to the page" in whole.text
-    assert "Content-Security-Policy" in whole.headers
+    assert "style-src 'self'" in whole.headers["Content-Security-Policy"]
+
+
+def test_a_page_that_is_opened_the_wrong_way_is_told_so_on_a_page(client):
+    response = client.get("/correction")
+    assert response.status_code == 405
+    assert "style-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "Back to the page" in response.text
 
 
 def test_a_problem_as_a_fragment_is_a_sentence(client):
@@ -196,11 +203,11 @@ def test_chosen_images_are_answered_explained_and_corrected(server, open_page, b
     page.locator("article h2").nth(2).wait_for()
     answer = page.locator("article").first
     assert answer.locator("h2").inner_text() == "Bag"
-    assert page.locator("#progress").inner_text() == ""
+    assert page.locator("#progress").inner_text() == "Looked at: 3."
     answer.get_by_role("button", name="Why?").click()
     answer.locator(".heat img").wait_for()
     assert answer.locator(".neighbors li").count() == 5
-    answer.get_by_role("button", name="Yes, it is Bag").click()
+    answer.get_by_role("button", name="Right: it is Bag").click()
     assert answer.locator(".told").inner_text() == "Noted: Bag. Thank you."
     answer.get_by_label("Something else").fill("Clutch")
     answer.get_by_role("button", name="Say so").click()
@@ -280,7 +287,7 @@ def test_without_a_script_one_upload_works(server, open_page, bag):
     page.get_by_role("button", name="Look at them").click()
     assert page.locator("article h2").inner_text() == "Bag"
     assert page.locator(".heat img").is_visible()
-    page.get_by_role("button", name="Yes, it is Bag").click()
+    page.get_by_role("button", name="Right: it is Bag").click()
     assert "Noted: Bag" in page.locator("main").inner_text()
 
 
@@ -311,11 +318,30 @@ def test_a_busy_service_is_asked_again(tiny_run, server, open_page, bag):
     page.locator("article h2").wait_for()
 
 
-def test_a_service_that_has_ended_is_told(server, open_page, bag):
+def test_a_service_that_has_ended_is_told_and_asked_again_by_a_click(server, open_page, bag):
     page = open_page(server, expected="Failed to load resource")
     page.route("**/?task=*", lambda route: route.abort())
     page.set_input_files("#files", bag)
     page.get_by_text("The service does not answer").wait_for()
+    page.unroute("**/?task=*")
+    page.get_by_role("button", name="Try again").click()
+    page.locator("article h2").wait_for()
+
+
+def test_a_file_that_is_too_large_is_not_sent(server, open_page, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(25_000_001))
+    page = open_page(server)
+    page.route("**/?task=*", lambda route: pytest.fail("it was sent"))
+    page.set_input_files("#files", tmp_path / "large.png")
+    page.get_by_text("This file has more than 25 MB").wait_for()
+
+
+def test_a_page_that_came_without_the_script_has_no_button_that_needs_its_file(server, open_page, bag):
+    page = open_page(server, java_script_enabled=False)
+    page.set_input_files("#files", bag)
+    page.get_by_role("button", name="Look at them").click()
+    page.locator("article h2").wait_for()
+    assert page.locator(".explain").count() == 0
 
 
 def test_a_large_photo_is_shown_upright(server, open_page, tmp_path):

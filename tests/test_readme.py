@@ -63,7 +63,7 @@ def test_the_scripts_and_programs_of_the_commands_exist():
         assert (PROJECT_ROOT / picture).exists()
 
 
-TOKEN = "a token of enough characters"
+TOKEN = "a-token-of-enough-characters"
 
 
 @pytest.fixture

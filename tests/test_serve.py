@@ -17,7 +17,7 @@ from PIL import Image
 from lib import registry
 from lib.errors import ParameterError
 from lib.production import ProductionLogs
-from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, task_dir
+from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, task_dir, write_json
 from lib.web import browser
 from serve import MAX_BODY, create_app
 
@@ -401,7 +401,7 @@ def test_a_log_that_cannot_be_written_stops_no_prediction_and_is_told(keeping, p
     assert client.get("/readyz").json["tasks"][0]["log"] == "kept"
 
 
-TOKEN = "a token of enough characters"
+TOKEN = "a-token-of-enough-characters"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -426,6 +426,19 @@ def test_a_version_is_promoted_and_rolled_back_while_the_service_answers(operato
     assert client.post("/models/rollback", headers=BEARER).json["answering"] == old
     assert client.post("/predict", data=photo).json["model"] == old
     assert_problem(client.post("/models/rollback", headers=BEARER), 409, "no earlier champion")
+
+
+def test_a_rollback_passes_over_a_version_that_cannot_be_loaded(operator, photo):
+    client, old, new = operator
+    third = task_dir("tiny") / "models" / "2999-newer"
+    shutil.copytree(third.with_name(new), third)
+    for name in (new, third.name):
+        assert client.post(f"/models/{name}/promote", headers=BEARER).json["answering"] == name
+    card = third.with_name(new) / "card.json"
+    write_json(card, json.loads(card.read_text()) | {"classes": ["cat"]})
+    registry.store._write_checksums(card.parent, list(registry.read_checksums(card.parent)))
+    assert client.post("/models/rollback", headers=BEARER).json["answering"] == old
+    assert client.post("/predict", data=photo).json["model"] == old
 
 
 def test_a_damaged_version_is_not_promoted(operator, photo):
@@ -477,6 +490,9 @@ def test_the_token_may_be_in_a_file_and_must_be_long(tmp_path, monkeypatch):
     assert create_app().config["SERVE_TOKEN"] == TOKEN
     (tmp_path / "token").write_text("short")
     with pytest.raises(ParameterError, match="5 characters; at least 16"):
+        create_app()
+    (tmp_path / "token").write_text("no header can hold this: ö")
+    with pytest.raises(ParameterError, match="letters, digits"):
         create_app()
     (tmp_path / "token").unlink()
     with pytest.raises(ParameterError, match="cannot be read"):
@@ -544,14 +560,17 @@ def test_a_token_to_ask_changes_nothing(asking):
 
 def test_a_client_that_asks_too_often_is_429_and_told_how_long_to_wait(tiny_task, photo):
     client = create_app(tiny_task, rate_limit=2).test_client()
+    client.get("/readyz")  # loads the model, which takes longer than a bit of the quota
     first = client.post("/predict", data=photo)
     assert first.status_code == 200
     assert first.headers["RateLimit-Policy"] == '"client";q=2;w=60'
     assert first.headers["RateLimit"] == '"client";r=1;t=0'
-    assert client.post("/predict", data=b"no image").headers["RateLimit"] == '"client";r=0;t=30'
+    assert client.post("/predict", data=b"no image").headers["RateLimit"].startswith('"client";r=0;t=')
+    foreign = client.post("/predict", data=photo, headers={"Sec-Fetch-Site": "cross-site"})
+    assert_problem(foreign, 403)  # and costs its victim nothing
     refused = client.post("/predict", data=photo)
     assert_problem(refused, 429, "More than 2 requests", "60 seconds")
-    assert 29 <= int(refused.headers["Retry-After"]) <= 30
+    assert 20 <= int(refused.headers["Retry-After"]) <= 30
     assert client.get("/readyz").status_code == 200
     other = client.post("/predict", data=photo, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert other.status_code == 200

@@ -53,6 +53,26 @@ def photo(tiny_folder):
     return next((tiny_folder / "Bag").glob("*.png")).read_bytes()
 
 
+UNFINISHED_APP = (
+    SLOW_APP.replace("time.sleep(8)", "time.sleep(60)")
+    .replace(
+        "    Drain(server, admission()).install()", "    drain = Drain(server, admission(), 0.5)\n    drain.install()"
+    )
+    .replace("server.run()", "server.run()\nsys.exit(not drain.complete)")
+)
+
+
+def test_work_that_does_not_end_in_time_is_given_up_and_told_by_the_exit_status(tiny_run, shared_environment):
+    with running(shared_environment, code=UNFINISHED_APP, status=1) as service, ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(ask, service, path="/slow")
+        time.sleep(1)
+        service.process.send_signal(signal.SIGTERM)
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            lost.result()
+        service.process.wait(timeout=30)
+    assert any("some requests were not finished" in line for line in service.lines)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_it_ends_in_good_order_on_whatever_address_it_listens(tiny_run, shared_environment, host):
     with running(shared_environment, "--host", host) as service:  # and asks for exit status 0
@@ -103,6 +123,16 @@ def test_the_loop_answers_only_what_is_sent_away(tiny_run, shared_environment):
         assert json.loads(ask(service, "POST", "/models/who")[2]) == {"loop": False}
         status, headers, _ = ask(service, "POST", "/busy")
         assert (status, headers["Retry-After"]) == (503, "1")
+        for request in (b"POST /who HTTP/1.1\r\nBad Header\r\n\r\n", b"post /who HTTP/1.1\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+                connection.sendall(request)
+                assert connection.recv(1000).startswith(b"HTTP/1.0 400")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+            connection.sendall(2 * b"POST /who HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            told = b""
+            while told.count(b'"loop"') < 2:
+                told += connection.recv(65536)
+            assert told.index(b'"loop":true') < told.index(b'"loop":false')  # one at a time in the loop
 
 
 def test_what_was_accepted_is_answered_in_full_and_what_comes_after_is_sent_away(tiny_run, shared_environment, photo):

@@ -27,6 +27,7 @@ def test_a_probability_is_never_told_as_certain(probability, text):
         (LABELS[:1], "shirt"),
         (LABELS[:2], "shirt or coat"),
         (LABELS[:3], "shirt, coat or bag"),
+        (LABELS[:4], "shirt, coat, bag or shoe"),
         (LABELS, "shirt, coat, bag or one of 2 more"),
     ],
 )

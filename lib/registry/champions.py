@@ -1,5 +1,7 @@
 """Which version serves: a pointer that is replaced atomically, and the way back."""
 
+from collections.abc import Callable
+
 from lib.errors import ArtifactError
 from lib.registry.store import REQUIRED_FILES, Version, read_checksums, verify
 from lib.storage import display_path, lock, read_json, task_dir, write_json
@@ -70,8 +72,14 @@ def promote(task: str, name: str) -> None:
         write_json(task_dir(task) / DEPLOYMENT_FILE, now | {"champion": name, "previous": earlier[-KEPT:]})
 
 
-def rollback(task: str) -> str:
+def rollback(task: str, check: Callable[[Version], object] = lambda version: None) -> str:
     """Make the champion before this one the champion again; its name. Damaged ones on the way are passed over.
+
+    Parameters
+    ----------
+    task : str
+    check : callable
+        Tries a version that is whole; raises ArtifactError if it cannot serve.
 
     Raises
     ------
@@ -85,7 +93,7 @@ def rollback(task: str) -> str:
         for place in reversed(range(len(now["previous"]))):
             name = now["previous"][place]
             try:
-                evaluated(task, name)
+                check(evaluated(task, name))
             except ArtifactError:
                 continue
             write_json(task_dir(task) / DEPLOYMENT_FILE, now | {"champion": name, "previous": now["previous"][:place]})

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -15,20 +16,21 @@ from lib.web.logs import PROBES
 from lib.web.problems import Problem
 
 # Environment variables, or with _FILE behind them files, that hold the tokens
-TOKEN = "SERVE_TOKEN"  # opens everything
-ASKING = "PREDICT_TOKEN"  # where it is set, it or the other is needed for all but the probes
+SERVE_TOKEN = "SERVE_TOKEN"  # opens everything
+PREDICT_TOKEN = "PREDICT_TOKEN"  # where it is set, it or the other is needed for all but the probes
 MIN_TOKEN = 16  # characters
+BEARER = r"[A-Za-z0-9._~+/-]+=*"  # RFC 6750, section 2.1
 OPEN = (*PROBES, "/v2/health/live", "/v2/health/ready")
-ASK = {"WWW-Authenticate": ["Bearer", 'Basic realm="Predictions; the password is the token", charset="UTF-8"']}
+CHALLENGE = {"WWW-Authenticate": ["Bearer", 'Basic realm="Predictions; the password is the token", charset="UTF-8"']}
 
 
-def read_token(name: str = TOKEN) -> str | None:
+def read_token(name: str = SERVE_TOKEN) -> str | None:
     """A token that the environment sets, by itself or as a file's content; None where there is none.
 
     Raises
     ------
     ParameterError
-        If the file cannot be read, or the token is shorter than MIN_TOKEN.
+        If the file cannot be read, or the token is shorter than MIN_TOKEN or could not be sent in a header.
     """
     token = os.environ.get(name)
     if path := os.environ.get(f"{name}_FILE"):
@@ -40,12 +42,14 @@ def read_token(name: str = TOKEN) -> str | None:
         raise ParameterError(
             f"The token in {name} has {len(token.strip())} characters; at least {MIN_TOKEN} are needed."
         )
+    if token is not None and not re.fullmatch(BEARER, token.strip()):
+        raise ParameterError(f"The token in {name} may have letters, digits and - . _ ~ + / only, and = at its end.")
     return token.strip() if token else None
 
 
 def read_tokens(app: Flask) -> None:
     """Put both tokens into an app's configuration."""
-    app.config[TOKEN], app.config[ASKING] = read_token(TOKEN), read_token(ASKING)
+    app.config[SERVE_TOKEN], app.config[PREDICT_TOKEN] = read_token(SERVE_TOKEN), read_token(PREDICT_TOKEN)
 
 
 def token_required(view: Callable) -> Callable:
@@ -53,9 +57,11 @@ def token_required(view: Callable) -> Callable:
 
     @wraps(view)
     def guarded(*arguments: Any, **options: Any) -> Any:
-        token = current_app.config[TOKEN]
+        token = current_app.config[SERVE_TOKEN]
         if token is None:
-            raise Problem(403, f"Changing what serves is off; start the service with {TOKEN} or {TOKEN}_FILE set.")
+            raise Problem(
+                403, f"Changing what serves is off; start the service with {SERVE_TOKEN} or {SERVE_TOKEN}_FILE set."
+            )
         if not has_token(token):
             raise Problem(
                 401, "This needs the header Authorization: Bearer and the token.", {"WWW-Authenticate": "Bearer"}
@@ -84,11 +90,11 @@ def require_token(app: Flask) -> None:
 
     @app.before_request
     def may_ask() -> None:
-        token = app.config[ASKING]
+        token = app.config[PREDICT_TOKEN]
         if token is None or request.path in OPEN:
             return
-        if not (has_token(token) or has_password(token) or has_token(app.config[TOKEN])):
-            raise Problem(401, "This needs the header Authorization: Bearer and the token.", ASK)
+        if not (has_token(token) or has_password(token) or has_token(app.config[SERVE_TOKEN])):
+            raise Problem(401, "This needs the header Authorization: Bearer and the token.", CHALLENGE)
 
 
 def is_own(origin: str) -> bool:
@@ -109,5 +115,5 @@ def refuse_other_sites(app: Flask) -> None:
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         own = site in ("same-origin", "none") if site is not None else origin is None or is_own(origin)
         # No browser adds a bearer token by itself, so one that is right was meant; a password it does add.
-        if not own and not (has_token(app.config[TOKEN]) or has_token(app.config[ASKING])):
+        if not own and not (has_token(app.config[SERVE_TOKEN]) or has_token(app.config[PREDICT_TOKEN])):
             raise Problem(403, "A page of another site sent this; open this service's own page, or send a token.")

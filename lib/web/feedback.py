@@ -8,10 +8,10 @@ from lib.errors import FeedbackError, LogError
 from lib.production import Feedback
 from lib.serving import ServedTask
 from lib.storage import sha256_bytes
+from lib.web.classify import FIELD
 from lib.web.context import admission, asked_task, production_log
 from lib.web.problems import Problem
 
-FIELD = "image"
 MAX_LABEL, MAX_KEY = 200, 200  # characters
 MAX_JSON = 10_000  # bytes
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # characters that break lines or terminals
@@ -26,14 +26,13 @@ def feedback() -> tuple[dict, int]:
 
     201 when it is durable; 200 where the same Idempotency-Key had brought it before; 404 without such a prediction.
     """
-    task = asked_task()
-    given = give(task)
+    task, given = give()
     answer = {"task": task.name, "id": given.prediction, "label": given.label, "new": given.is_new}
     return answer | {"repeated": given.repeated}, 200 if given.repeated else 201
 
 
-def give(task: ServedTask) -> Feedback:
-    """Keep the label that the request brings; durable when this returns.
+def give() -> tuple[ServedTask, Feedback]:
+    """Keep the label that the request brings, and say of which task; durable when this returns.
 
     Raises
     ------
@@ -41,13 +40,14 @@ def give(task: ServedTask) -> Feedback:
         400 for a request that is none, 404 without such a prediction, 422 where the Idempotency-Key came with other
         feedback before, 503 where nothing is kept.
     """
-    log = production_log(task.name)
-    if log is None:
-        raise Problem(503, "This service keeps no log, so it takes no feedback; start it without --no-log.")
     with admission().accepted():
+        task = asked_task()
+        log = production_log(task.name)
+        if log is None:
+            raise Problem(503, "This service keeps no log, so it takes no feedback; start it without --no-log.")
         label, prediction, sha256 = read_feedback()
         try:
-            return log.give_feedback(
+            return task, log.give_feedback(
                 label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key()
             )
         except FeedbackError as error:

@@ -54,10 +54,10 @@ def promote(version: str) -> dict:
 @blueprint.post("/models/rollback")
 @token_required
 def rollback() -> dict:
-    """Make the champion before this one the champion again; 409 where there is none."""
+    """Make the last champion before this one that can be loaded the champion again; 409 where there is none."""
     task = asked_task()
     try:
-        version = registry.rollback(task.name)
+        version = registry.rollback(task.name, served_tasks().load)
     except (ArtifactError, LockedError) as error:
         raise Problem(409, str(error)) from error
     task.follow()

@@ -31,7 +31,7 @@ PREVIEW = 320  # pixels, longer side
 
 blueprint = Blueprint("page", __name__, template_folder="templates", static_folder="static")
 for path in ("/", "/correction", "/card"):
-    blueprint.record(lambda state, path=path: problems.tell_otherwise(state.app, path, problem_page))
+    blueprint.record(lambda state, path=path: problems.use_form(state.app, path, problem_page))
 
 
 @blueprint.after_request
@@ -50,7 +50,7 @@ def navigation() -> dict[str, str]:
 @blueprint.get("/")
 def page() -> str:
     """The page, with nothing answered yet."""
-    return shown("page.html", asked_or_first(), answers=[])
+    return rendered("page.html", asked_or_first(), answers=[])
 
 
 @blueprint.post("/")
@@ -66,16 +66,15 @@ def answer() -> str:
         answers = classify(predictor, task.name, uploads, work, explained)
         logged = read_log() and keep(predictor, task.name, answers)
         with work.slot():  # for the previews
-            told = [told_of(answer, logged) for answer in answers]
-    return shown("answers.html" if is_fragment() else "page.html", task, answers=told)
+            told = [described(answer, logged) for answer in answers]
+    return rendered("answers.html" if is_fragment() else "page.html", task, answers=told)
 
 
 @blueprint.post("/correction")
 def correction() -> str:
     """Keep the label that somebody gave by a form."""
-    task = asked_task()
-    given = give(task)
-    return shown("noted.html" if is_fragment() else "noted_page.html", task, given=given)
+    task, given = give()
+    return rendered("noted.html" if is_fragment() else "noted_page.html", task, given=given)
 
 
 @blueprint.get("/card")
@@ -83,7 +82,7 @@ def card() -> str:
     """What there is to know of the model that answers."""
     task = asked_or_first()
     version = task.predictor.version
-    return shown("card.html", task, version=version, lines=summary.card_lines(version.card), percent=words.percent)
+    return rendered("card.html", task, version=version, lines=summary.card_lines(version.card), percent=words.percent)
 
 
 @blueprint.get("/static/style.css")
@@ -103,18 +102,18 @@ def is_fragment() -> bool:
     return "fragment" in request.args
 
 
-def shown(template: str, task: ServedTask, **values: Any) -> str:
+def rendered(template: str, task: ServedTask, **values: Any) -> str:
     """A page of a task."""
-    return render_template(template, **around(task), **values)
+    return render_template(template, **surroundings(task), **values)
 
 
-def around(task: ServedTask) -> dict[str, Any]:
+def surroundings(task: ServedTask) -> dict[str, Any]:
     """What every page shows: the task and its model, the others, and where the reports are."""
     return {
         "task": task.name,
         "tasks": served_tasks().names(),
         "classes": task.predictor.classes,
-        "headline": said_of(task),
+        "headline": headline_of(task),
         "privacy": privacy(production_log(task.name)),
         "formats": FORMATS,
         "megabytes": current_app.config[MAX_BODY] // 1_000_000,
@@ -124,7 +123,7 @@ def around(task: ServedTask) -> dict[str, Any]:
     }
 
 
-def said_of(task: ServedTask) -> str:
+def headline_of(task: ServedTask) -> str:
     """How good the model is; "" for one that was never evaluated."""
     version = task.predictor.version
     return summary.headline(version) if "test" in version.metrics else ""
@@ -138,7 +137,7 @@ def privacy(log: ProductionLog | None) -> str:
     return f"{what} kept by this service, for {log.max_days:g} days at most, and go nowhere else."
 
 
-def told_of(answer: Answer, logged: bool) -> dict[str, Any]:
+def described(answer: Answer, logged: bool) -> dict[str, Any]:
     """One file's part of the page."""
     head = {"name": answer.upload.filename or "image", "id": answer.id}
     if answer.refused:
@@ -147,7 +146,7 @@ def told_of(answer: Answer, logged: bool) -> dict[str, Any]:
     top = list(zip(result.labels, result.probabilities, strict=True))[:DEFAULT_TOP_K]
     return head | {
         "preview": data_url(png(thumbnail(answer.upload.data, PREVIEW)), "png"),
-        "decision": result.decision or "accepted",
+        "decision": result.decision or "",
         "sentence": words.sentence(result),
         "comment": words.comment(result),
         "bars": [
@@ -162,4 +161,4 @@ def problem_page(problem: Problem) -> Response:
     """A problem as a page, or as the part of one that was asked for; it tells nothing of the models."""
     told = document(problem.status, problem.detail)
     template = "problem.html" if is_fragment() else "problem_page.html"
-    return Response(render_template(template, problem=told), mimetype="text/html")
+    return allow_own_parts(Response(render_template(template, problem=told), mimetype="text/html"))

@@ -41,7 +41,7 @@ def document(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
-def tell_otherwise(app: Flask, prefix: str, form: Callable[[Problem], Response]) -> None:
+def use_form(app: Flask, prefix: str, form: Callable[[Problem], Response]) -> None:
     """Have the problems of a path, and of what lies below it, told in another form."""
     app.extensions.setdefault(FORMS, {})[prefix] = form
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 import lib
 from lib.prediction import Predictor
@@ -32,12 +32,12 @@ OUTPUTS = {
 }
 
 blueprint = Blueprint("protocol", __name__, url_prefix="/v2")
-blueprint.record(lambda state: problems.tell_otherwise(state.app, "/v2", error))
+blueprint.record(lambda state: problems.use_form(state.app, "/v2", error))
 
 
 def error(problem: Problem) -> Response:
     """A problem as the protocol tells it."""
-    return jsonify({"error": problem.detail})
+    return Response(json.dumps({"error": problem.detail}), mimetype="application/json")  # ASCII, as in `packed`
 
 
 @blueprint.get("")

@@ -16,7 +16,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from lib.admission import Admission
 
-PROBES = 4  # threads beyond those at work, for probes and for sending away
+SPARE_THREADS = 4  # threads beyond those at work, for probes and for sending away
 MAX_RECEIVED = 64_000_000  # bytes after which the server hangs up without a problem document
 PATIENCE = 20.0  # seconds that accepted requests have to finish once told to end; waitress then waits 5 for threads
 
@@ -43,7 +43,7 @@ class Dispatcher(ThreadedTaskDispatcher):
     def add_task(self, channel: "Channel") -> None:
         """Take a channel's next request."""
         in_loop = threading.get_ident() == self._admission.loop
-        if in_loop and self._admission.is_full and is_work(channel.requests[0]):
+        if in_loop and not channel.is_shed and self._admission.is_full and is_work(channel.requests[0]):
             channel.is_shed = True
         else:
             super().add_task(channel)
@@ -57,15 +57,15 @@ class Channel(HTTPChannel):
     def received(self, data: bytes) -> bool:
         """Take what was read."""
         taken = super().received(data)
-        while self.is_shed:
+        if self.is_shed:
+            self.service()  # one only: requests that came with it go to a thread, for others wait for the loop
             self.is_shed = False
-            self.service()
         return taken
 
 
 def is_work(request: Any) -> bool:
     """Whether a parsed request asks for work that may be refused: an image or a label is sent, and no model changed."""
-    return request.command == "POST" and not request.path.startswith("/models/")
+    return not request.error and request.command == "POST" and not request.path.startswith("/models/")
 
 
 def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
@@ -90,7 +90,7 @@ def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
     for listening in dispatcher.sockets.values():
         if isinstance(listening, BaseWSGIServer):  # one for each address of the host
             listening.channel_class = Channel
-    dispatcher.set_thread_count(max_inflight + PROBES)
+    dispatcher.set_thread_count(max_inflight + SPARE_THREADS)
     return server
 
 

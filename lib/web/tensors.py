@@ -16,6 +16,7 @@ import numpy as np
 
 from lib.web.problems import Problem
 
+MAX_PARTS = 10_000  # brackets and commas of a request's JSON: to parse millions would take the memory of all
 LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 
 
@@ -61,8 +62,11 @@ def split_body(body: bytes, header_length: str | None) -> tuple[dict[str, Any], 
         raise Problem(400, f"Inference-Header-Content-Length must be a number of bytes, not {header_length[:40]!r}.")
     if length > len(body):
         raise Problem(400, f"Inference-Header-Content-Length is {length:,}, but the body has {len(body):,} bytes.")
+    text = body[:length]
+    if sum(map(text.count, (b"[", b"{", b","))) > MAX_PARTS:
+        raise Problem(400, "The JSON has far more parts than an inference request; images are texts in base64.")
     try:
-        request = json.loads(body[:length])
+        request = json.loads(text)
     except (ValueError, RecursionError):
         raise Problem(400, "The body is no JSON; see GET /openapi.json for an inference request.") from None
     if not isinstance(request, dict):
@@ -86,7 +90,7 @@ def read_files(tensor: Any, binary: bytes, name: str) -> list[bytes]:
     shape = tensor.get("shape")
     n = shape[0] if isinstance(shape, list) and shape else None
     if type(n) is not int or n < 1 or shape not in ([n], [n, 1]):
-        raise Problem(400, f"The shape of {name!r} is [n] or [n, 1] for n images, not {str(shape)[:40]}.")
+        raise Problem(400, f"The shape of {name!r} is [n] or [n, 1] for n images, not {str(shape)[:40]!r}.")
     parameters = read_parameters(tensor)
     if "binary_data_size" in parameters:
         files = split_elements(binary, parameters["binary_data_size"])
@@ -110,7 +114,7 @@ def read_parameters(holder: dict[str, Any]) -> dict[str, Any]:
 def split_elements(binary: bytes, size: Any) -> list[bytes]:
     """Elements of a BYTES tensor as binary data: a length of 4 bytes, little endian, before each."""
     if size != len(binary) or isinstance(size, bool):
-        raise Problem(400, f"binary_data_size is {str(size)[:20]}, but {len(binary):,} bytes follow the JSON.")
+        raise Problem(400, f"binary_data_size is {str(size)[:20]!r}, but {len(binary):,} bytes follow the JSON.")
     elements, place = [], 0
     while place < len(binary):
         end = place + LENGTH.size

@@ -38,6 +38,8 @@ def comment(result: Prediction) -> str:
 
 def either(labels: Sequence[str]) -> str:
     """Classes it may be: "shirt or coat"; of many only the first are named."""
-    named, rest = list(labels[:MAX_NAMED]), len(labels) - MAX_NAMED
-    last = f"one of {rest} more" if rest > 0 else named.pop()
+    named, rest = list(labels), 0
+    if len(labels) > MAX_NAMED + 1:
+        named, rest = named[:MAX_NAMED], len(labels) - MAX_NAMED
+    last = f"one of {rest} more" if rest else named.pop()
     return f"{', '.join(named)} or {last}" if named else last

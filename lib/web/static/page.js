@@ -8,7 +8,8 @@ const chooser = document.getElementById("files");
 const answers = document.getElementById("answers");
 const progress = document.getElementById("progress");
 const files = new WeakMap(); // answer -> the file it is about
-const busy = new WeakSet(); // answers about which something is being asked
+const correcting = new WeakSet(); // answers whose correction is on its way
+const explaining = new WeakSet(); // answers whose explanation is on its way
 const waiting = [];
 let atWork = 0;
 let begun = 0;
@@ -25,11 +26,11 @@ function element(html) {
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
 // Send a form's fields; the HTML of the answer, which tells of a problem in words.
-async function send(action, fields, extra = {}) {
+async function send(action, fields, { extra = {}, headers = {} } = {}) {
   const address = new URL(action, location.href);
   for (const [name, value] of Object.entries({ fragment: "1", ...extra })) address.searchParams.set(name, value);
   for (let tries = 1; ; tries++) {
-    const response = await fetch(address, { method: "POST", body: fields });
+    const response = await fetch(address, { method: "POST", body: fields, headers });
     const again = [429, 503].includes(response.status) && response.headers.get("Retry-After");
     if (!again || tries === TRIES) return element(await response.text());
     await pause(Math.min(Number(again) || 1, 60));
@@ -53,7 +54,7 @@ async function sendOrSay(...request) {
 }
 
 function tellProgress() {
-  progress.textContent = finished === begun ? "" : `${finished} of ${begun} looked at …`;
+  progress.textContent = finished === begun ? `Looked at: ${begun}.` : `${finished} of ${begun} looked at …`;
   if (finished === begun) begun = finished = 0;
 }
 
@@ -70,6 +71,10 @@ function placeFor(file) {
 }
 
 async function look(file, place) {
+  if (file.size > 1e6 * upload.dataset.megabytes) {
+    place.querySelector("div").replaceChildren(complaint(`This file has more than ${upload.dataset.megabytes} MB.`));
+    return;
+  }
   const fields = new FormData();
   fields.append(chooser.name, file, file.name);
   const told = await sendOrSay(upload.action, fields);
@@ -81,8 +86,19 @@ async function look(file, place) {
     if (list && !document.getElementById(list.id)) answers.after(list);
   } else {
     place.classList.remove("waiting");
-    place.querySelector("div").replaceChildren(told);
+    place.querySelector("div").replaceChildren(told, againButton(file, place));
   }
+}
+
+function againButton(file, place) {
+  const again = document.createElement("button");
+  again.type = "button";
+  again.textContent = "Try again";
+  again.addEventListener("click", () => {
+    place.querySelector("div").replaceChildren("…");
+    begin([[file, place]]);
+  });
+  return again;
 }
 
 async function work() {
@@ -100,8 +116,12 @@ async function work() {
 
 function take(list) {
   const places = [...list].map((file) => [file, placeFor(file)]);
-  if (!places.length) return;
   answers.prepend(...places.map(([, place]) => place));
+  begin(places);
+}
+
+function begin(places) {
+  if (!places.length) return;
   waiting.push(...places);
   begun += places.length;
   tellProgress();
@@ -133,12 +153,13 @@ answers.addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   const answer = form.closest("article");
-  if (busy.has(answer)) return;
-  busy.add(answer);
+  if (correcting.has(answer)) return;
+  correcting.add(answer);
   const fields = new FormData(form);
   if (event.submitter?.name) fields.set(event.submitter.name, event.submitter.value);
-  const told = await sendOrSay(form.action, new URLSearchParams(fields));
-  busy.delete(answer);
+  const headers = { "Idempotency-Key": `${fields.get("id")}-${Date.now()}` }; // a repetition counts once
+  const told = await sendOrSay(form.action, new URLSearchParams(fields), { headers });
+  correcting.delete(answer);
   answer.querySelector(".told")?.remove();
   const said = document.createElement("div");
   said.className = "told";
@@ -151,13 +172,13 @@ answers.addEventListener("click", async (event) => {
   if (!event.target.classList.contains("explain")) return;
   const answer = event.target.closest("article");
   const why = answer.querySelector(".why");
-  if (busy.has(answer)) return;
-  busy.add(answer);
-  const fields = new FormData();
   const file = files.get(answer);
+  if (!file || explaining.has(answer)) return;
+  explaining.add(answer);
+  const fields = new FormData();
   fields.append(chooser.name, file, file.name);
-  const told = await sendOrSay(upload.action, fields, { explain: "1", log: "false" });
-  busy.delete(answer);
+  const told = await sendOrSay(upload.action, fields, { extra: { explain: "1", log: "false" } });
+  explaining.delete(answer);
   const shown = told.querySelector?.(".why");
   if (shown) {
     why.replaceWith(shown);
@@ -188,17 +209,21 @@ function photographByChooser() {
 
 camera.addEventListener("click", async () => {
   if (matchMedia("(pointer: coarse)").matches || !navigator.mediaDevices) return photographByChooser();
+  camera.disabled = true; // one question at a time
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch {
     progress.textContent = "There is no camera here that this page may use.";
     return;
+  } finally {
+    camera.disabled = false;
   }
   viewfinder.showModal();
 });
 document.getElementById("leave").addEventListener("click", leave);
 viewfinder.addEventListener("cancel", leave);
 document.getElementById("shoot").addEventListener("click", () => {
+  if (!video.videoWidth) return; // no picture yet
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d").drawImage(video, 0, 0);
