@@ -49,11 +49,11 @@ def running(environment: dict[str, str], *options: str, code: str = "", status: 
         [sys.executable, *program], cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
     service = Service(process, port)
+    reader = threading.Thread(target=service.read)
     try:
         while "Ready on" not in (service.lines[-1] if service.lines else ""):
             service.lines.append(process.stderr.readline())
             assert service.lines[-1], service.lines
-        reader = threading.Thread(target=service.read)
         reader.start()
         yield service
         process.send_signal(signal.SIGTERM)
@@ -61,7 +61,8 @@ def running(environment: dict[str, str], *options: str, code: str = "", status: 
     finally:
         process.kill()
         process.wait()
-        reader.join()
+        if reader.ident is not None:  # it was started
+            reader.join()
         process.stderr.close()
 
 
