@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
 
 from flask import Flask
 from PIL import Image
@@ -37,6 +38,7 @@ def create_app(
     logs: ProductionLogs | None = None,
     hosts: list[str] | None = None,
     rate_limit: int | None = None,
+    origins: Sequence[str] = (),
 ) -> Flask:
     """The service for a task, by default for every one there is; without a model it lives and is not ready.
 
@@ -53,6 +55,8 @@ def create_app(
         Names that it may be called by; any by default.
     rate_limit : int, optional
         Requests for work a minute and address; more are answered 429.
+    origins : sequence of str
+        Web sites whose pages may ask and read answers.
     """
     app = Flask(__name__, static_folder=None)
     auth.read_tokens(app)
@@ -65,6 +69,7 @@ def create_app(
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
+    browser.share_with(app, browser.read_origins(origins))
     auth.refuse_other_sites(app)  # before the quota: another site's page shall not use up its visitor's
     limit_rate(app, Quota(rate_limit) if rate_limit else None)
     auth.require_token(app)  # after it: who guesses tokens is slowed down
@@ -93,6 +98,7 @@ def main() -> int:
             logs=logs,
             hosts=hosts,
             rate_limit=options.rate_limit,
+            origins=options.allow_origin,
         )
     except ProjectError as error:
         print(error, file=sys.stderr)

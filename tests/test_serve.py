@@ -604,6 +604,45 @@ def test_names_are_those_of_the_loopback_and_those_allowed():
     assert browser.trusted_hosts("::1", ["birds.example"]) == ["localhost", "127.0.0.1", "::1", "birds.example"]
 
 
+SITE = "https://birds.example"
+
+
+def test_pages_of_other_sites_read_nothing_unless_they_are_allowed(tiny_task, photo):
+    foreign = {"Origin": SITE, "Sec-Fetch-Site": "cross-site"}
+    asked = foreign | {"Access-Control-Request-Method": "POST"}
+    closed = create_app(tiny_task).test_client()
+    assert closed.post("/predict", data=photo, headers=foreign).status_code == 403
+    assert "Access-Control-Allow-Origin" not in closed.get("/models", headers=foreign).headers
+    assert "Access-Control-Allow-Origin" not in closed.options("/predict", headers=asked).headers
+
+    opened = create_app(tiny_task, origins=[SITE]).test_client()
+    preflight = opened.options("/predict", headers=asked)
+    assert preflight.status_code == 204
+    assert preflight.headers["Access-Control-Allow-Origin"] == SITE
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    answer = opened.post("/predict", data=photo, headers=foreign)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == SITE
+    assert answer.headers["Vary"] == "Origin"
+    other = opened.post("/predict", data=photo, headers=foreign | {"Origin": "https://evil.example"})
+    assert other.status_code == 403
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_a_page_that_is_allowed_asks_whether_it_may_without_a_token(tiny_task, monkeypatch):
+    monkeypatch.setenv("PREDICT_TOKEN", "for-those-who-may-ask")
+    client = create_app(tiny_task, origins=[SITE]).test_client()
+    asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=asked).status_code == 204
+    assert client.get("/models", headers={"Origin": SITE}).status_code == 401
+
+
+@pytest.mark.parametrize("text", ["birds.example", "https://birds.example/", "*", "null", "ftp://birds.example", ""])
+def test_what_is_no_origin_is_bad_usage(text):
+    with pytest.raises(ParameterError, match="is no origin"):
+        create_app(origins=[text])
+
+
 def test_a_name_with_a_dot_before_it_stands_for_all_below_it():
     assert browser.is_named("api.birds.example:80", [".birds.example"])
     assert not browser.is_named("birds.example", [".birds.example"])

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from lib.errors import ParameterError
+from lib.web.browser import is_shared
 from lib.web.logs import PROBES
 from lib.web.problems import Problem
 
@@ -115,5 +116,9 @@ def refuse_other_sites(app: Flask) -> None:
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         own = site in ("same-origin", "none") if site is not None else origin is None or is_own(origin)
         # No browser adds a bearer token by itself, so one that is right was meant; a password it does add.
-        if not own and not (has_token(app.config[SERVE_TOKEN]) or has_token(app.config[PREDICT_TOKEN])):
+        if (
+            not own
+            and not is_shared()
+            and not (has_token(app.config[SERVE_TOKEN]) or has_token(app.config[PREDICT_TOKEN]))
+        ):
             raise Problem(403, "A page of another site sent this; open this service's own page, or send a token.")

@@ -20,6 +20,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="name that it may be called by (default: this machine's own on the loopback, else any)",
     )
+    found.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web site whose pages may ask and read answers, such as https://birds.example (default: none)",
+    )
     found.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     found.add_argument(
         "--max-inflight",
