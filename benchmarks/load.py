@@ -5,6 +5,7 @@ due, was begun and was over; last whether the answer said when to try again.
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -53,6 +54,39 @@ async def exchange_alone(port: int, request: bytes) -> tuple[int, bool]:
         return await exchange(reader, writer, request)
     finally:
         writer.transport.abort()  # nothing more is wanted, and no socket waits
+
+
+class Connections:
+    """Connections that are kept for the next request, as load generators do (wrk, vegeta); as many as are needed."""
+
+    def __init__(self, port: int):
+        self.port = port
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def exchange(self, request: bytes) -> tuple[int, bool]:
+        """`exchange` on an idle one, or on a new one if there is none or the service has closed it meanwhile."""
+        while self._idle:
+            kept = self._idle.pop()
+            if not kept[0].at_eof():
+                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                    return await self._exchange(kept, request)
+        return await self._exchange(await asyncio.open_connection("127.0.0.1", self.port), request)
+
+    async def _exchange(self, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> tuple:
+        """`exchange`, and keep the connection if the answer came."""
+        try:
+            answer = await exchange(*pair, request)
+        except BaseException:
+            pair[1].transport.abort()
+            raise
+        self._idle.append(pair)
+        return answer
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        for _, writer in self._idle:
+            writer.transport.abort()
+        self._idle.clear()
 
 
 class Load:
@@ -106,12 +140,13 @@ class Load:
         await asyncio.gather(*(self.client() for _ in range(clients)))
 
     async def open(self, rate: float, seed: int) -> None:
-        """Requests due at random (Poisson) at so many a second, each of them on a connection of its own."""
+        """Requests due at random (Poisson) at so many a second, on as many connections as that takes."""
+        connections = Connections(self.port)
         gate, chance, due, tasks = asyncio.Semaphore(MAX_SOCKETS), random.Random(seed), 0.0, []
 
         async def send() -> tuple[int, bool]:
             async with gate:
-                return await exchange_alone(self.port, next(self.requests))
+                return await connections.exchange(next(self.requests))
 
         async def one(due: float) -> None:
             self.answers.append(await self.attempt(due, send()))
@@ -120,6 +155,7 @@ class Load:
             await asyncio.sleep(max(0.0, due - self.now()))
             tasks.append(asyncio.create_task(one(due)))
         await asyncio.gather(asyncio.sleep(self.seconds - self.now()), *tasks)
+        connections.close()
 
     async def probe(self) -> None:
         """Ask whether the service lives, PROBES times a second."""

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import expect
 
 from lib import registry
 from lib.production import ProductionLogs
@@ -256,27 +257,33 @@ def test_a_photo_may_be_taken(server, open_page):
     assert not video.is_visible()
 
 
+def tab_to(page, locator):
+    """Press the tabulator until an element has the focus."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if locator.evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail(f"{locator} cannot be reached by the tabulator")
+
+
 def test_everything_can_be_done_by_keyboard(server, open_page, bag):
     page = open_page(server)
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "files":
-            break
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files(bag)
+    chooser = page.locator("#files")
+    chooser.evaluate("input => input.addEventListener('click', () => input.setAttribute('data-opened', 'yes'))")
+    tab_to(page, chooser)
+    page.keyboard.press("Space")
+    expect(chooser).to_have_attribute("data-opened", "yes")
+    chooser.set_input_files(bag)
     page.locator("article h2").wait_for()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Right"
+    right = page.get_by_role("button", name="Right: it is Bag")
+    tab_to(page, right)
     page.keyboard.press("Enter")
     page.locator(".told .good").wait_for()
-    assert page.evaluate("document.activeElement.textContent") == "Right"
-    while page.evaluate("document.activeElement.textContent") != "Why?":
-        page.keyboard.press("Tab")
+    expect(right).to_be_focused()
+    tab_to(page, page.get_by_role("button", name="Why?"))
     page.keyboard.press("Enter")
     page.locator(".heat img").wait_for()
-    assert page.evaluate("document.activeElement.className") == "why"
+    expect(page.locator(".why")).to_be_focused()
 
 
 def test_without_a_script_one_upload_works(server, open_page, bag):
