@@ -41,6 +41,21 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+class Clock:
+    """A clock that is put forward by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Seconds that only the test lets pass."""
+    return Clock()
+
+
 @pytest.fixture
 def save_image(tmp_path: Path) -> Callable[..., Path]:
     """Write an image of seeded noise: save_image("class/name.png", seed=3, size=(40, 30), **options of Pillow)."""

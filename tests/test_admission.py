@@ -6,20 +6,6 @@ from lib.admission import CALM, Admission
 from lib.errors import DeadlineError, OverloadedError
 
 
-class Clock:
-    """A clock that is put forward by hand."""
-
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def test_no_more_is_accepted_than_the_bound_and_room_comes_back(clock):
     admission = Admission(2, 1, 10, clock)
     with admission.accepted(), admission.accepted():

@@ -5,18 +5,6 @@ import pytest
 from lib.quota import SWEEP, Quota, client_of
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def test_a_whole_quota_may_be_used_at_once_and_comes_back_bit_by_bit(clock):
     quota = Quota(3, 60.0, clock)
     assert [quota.take("a").remaining for _ in range(3)] == [2, 1, 0]
