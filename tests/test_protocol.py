@@ -128,6 +128,7 @@ DEEP = b'{"inputs": ' + b"[" * 100_000
         (json.dumps(request_of(b"1", input={"parameters": {"binary_data_size": 5}})), "0 bytes follow"),
         (json.dumps(request_of(b"1", outputs=[{"name": "logits"}])), "no output 'logits'"),
         (json.dumps(request_of(b"1", outputs=[{"name": ["label"]}])), "objects with a `name`"),
+        (json.dumps(request_of(b"1", outputs="")), "must be a list"),
         (json.dumps(request_of(b"1", outputs=[{"name": "label", "parameters": {"classification": 1}}])), "belongs to"),
         (json.dumps(request_of(*[b"1"] * 65)), "at most 64"),
     ],

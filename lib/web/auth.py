@@ -73,16 +73,19 @@ def token_required(view: Callable) -> Callable:
 
 
 def has_token(token: str | None) -> bool:
-    """Whether the request carries this token; compared in constant time. No request carries None."""
+    """Whether the request carries this token; no request carries None."""
     given = request.authorization
-    sent = given.token if given is not None and given.type == "bearer" else None
-    return token is not None and hmac.compare_digest((sent or "").encode(), token.encode())
+    return is_same(given.token if given is not None and given.type == "bearer" else None, token)
 
 
 def has_password(token: str | None) -> bool:
     """Whether the request carries this token as the password of a browser's own question (RFC 7617)."""
     given = request.authorization
-    sent = given.password if given is not None and given.type == "basic" else None
+    return is_same(given.password if given is not None and given.type == "basic" else None, token)
+
+
+def is_same(sent: str | None, token: str | None) -> bool:
+    """Whether what was sent is the token; takes the same time wherever they differ."""
     return token is not None and hmac.compare_digest((sent or "").encode(), token.encode())
 
 

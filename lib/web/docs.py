@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app, render_template, request
 
 from lib.web.limits import MAX_BODY
 from lib.web.openapi import document
-from lib.web.page import POLICY
+from lib.web.page import allow_own_parts
 
 EXAMPLES = (
     ("What is it?", "curl -F image=@photo.jpg '{address}/predict?top_k=3'"),
@@ -28,9 +28,7 @@ def docs() -> Response:
         routes=routes(told),
         examples=[(title, line.format(address=address)) for title, line in EXAMPLES],
     )
-    response = current_app.response_class(html, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = POLICY
-    return response
+    return allow_own_parts(current_app.response_class(html, mimetype="text/html"))
 
 
 def routes(told: dict[str, Any]) -> list[dict[str, Any]]:

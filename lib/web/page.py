@@ -117,7 +117,6 @@ def surroundings(task: ServedTask) -> dict[str, Any]:
         "privacy": privacy(production_log(task.name)),
         "formats": FORMATS,
         "megabytes": current_app.config[MAX_BODY] // 1_000_000,
-        "max_files": MAX_FILES,
         "max_label": MAX_LABEL,
         "field": FIELD,
     }

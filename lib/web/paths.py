@@ -9,6 +9,8 @@ PROBLEM_RESPONSE = {
     "description": "Problem",
     "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+LABEL = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
+CORRECTION = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": LABEL})
 
 
 def paths() -> dict[str, Any]:
@@ -25,8 +27,6 @@ def _answering() -> dict[str, Any]:
         "explain", {"type": "array", "items": {"enum": list(explain.EXPLANATIONS)}}, style="form", explode=False
     )
     images = {"type": "array", "items": file, "minItems": 1, "maxItems": classify.MAX_FILES}
-    label = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
-    given = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
     key = {"name": "Idempotency-Key", "in": "header",
            "schema": TEXT | {"minLength": 1, "maxLength": feedback.MAX_KEY}}  # fmt: skip
     return {
@@ -51,8 +51,8 @@ def _answering() -> dict[str, Any]:
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "application/json": {"schema": given},
-                        "multipart/form-data": {"schema": object_of({feedback.FIELD: file, "label": label})},
+                        "application/json": {"schema": CORRECTION},
+                        "multipart/form-data": {"schema": object_of({classify.FIELD: file, "label": LABEL})},
                     },
                 },
                 "responses": _responses({201: "Feedback", 200: "Feedback"}, 400, 401, 403, 404, 413, 422, 429, 503),
@@ -154,8 +154,6 @@ def _pages() -> dict[str, Any]:
 
     images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     form = object_of({classify.FIELD: images}, {"explain": TEXT})
-    label = TEXT | {"minLength": 1, "maxLength": feedback.MAX_LABEL, "pattern": feedback.LABEL}
-    said = object_of({"id": TEXT | {"pattern": "^[0-9a-f]{32}$"}, "label": label})
     fragment = _query("fragment", TEXT)
     problem = PROBLEM_RESPONSE["content"]
     shown = {"get": {"summary": "The page for people.", "parameters": [_task()],
@@ -169,7 +167,7 @@ def _pages() -> dict[str, Any]:
     correction = {
         "summary": "Keep the label of the page's form.",
         "parameters": [_task(), fragment],
-        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": said}}},
+        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": CORRECTION}}},
         "responses": told("Page", 400, 401, 403, 404, 413, 422, 429, 503),
     }
     card = {"summary": "The model card.", "parameters": [_task()], "responses": told("Page", 401, 404, 503)}

@@ -12,7 +12,6 @@ from flask import Blueprint, Response, request
 
 import lib
 from lib.prediction import Predictor
-from lib.serving import ServedTask
 from lib.web import problems
 from lib.web.classify import FIELD, MAX_FILES, Answer, Upload, classify, keep
 from lib.web.context import admission, served_tasks
@@ -30,6 +29,7 @@ OUTPUTS = {
     "probabilities": ("FP32", True),
     "id": ("BYTES", False),
 }
+EVERY_OUTPUT = [{"name": name} for name in OUTPUTS]
 
 blueprint = Blueprint("protocol", __name__, url_prefix="/v2")
 blueprint.record(lambda state: problems.use_form(state.app, "/v2", error))
@@ -116,8 +116,7 @@ def asked(model: str, version: str | None) -> Predictor:
         404 if another version is named than the one that answers.
     UnknownTaskError, ArtifactError
     """
-    task: ServedTask = served_tasks().get(model)
-    predictor = task.predictor
+    predictor = served_tasks().get(model).predictor
     if version not in (None, predictor.version.name):
         raise Problem(404, f"Version {version[:80]!r} of {model} does not answer; {predictor.version.name} does.")
     return predictor
@@ -141,7 +140,7 @@ def read_outputs(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
         raise Problem(400, "`outputs` must be a list of objects with a `name`.")
     shared = read_parameters(body)
     as_binary = {"binary_data": shared.get("binary_data_output", False)}
-    wanted = {item["name"]: as_binary | read_parameters(item) for item in given or map(named, OUTPUTS)}
+    wanted = {item["name"]: as_binary | read_parameters(item) for item in given or EVERY_OUTPUT}
     for name, parameters in wanted.items():
         if name not in OUTPUTS:
             raise Problem(400, f"There is no output {name[:40]!r}; there are {', '.join(OUTPUTS)}.")
@@ -154,11 +153,6 @@ def read_outputs(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def is_named(output: Any) -> bool:
     """Whether this is an object with a name."""
     return isinstance(output, dict) and isinstance(output.get("name"), str)
-
-
-def named(name: str) -> dict[str, str]:
-    """An output as a request names it."""
-    return {"name": name}
 
 
 def refuse_holes(answers: list[Answer]) -> None:
