@@ -80,13 +80,8 @@ class Admission:
             At once, if there is too much already, or the process is about to end.
         """
         with self._lock:
-            if self.draining:
-                raise OverloadedError("The service is shutting down; try again in a moment.")
             if self.is_full or threading.get_ident() == self.loop:
-                self.n_refused += 1
-                raise OverloadedError(
-                    f"The service is at work on {self.n_inflight} requests and takes on no more; try again in a moment."
-                )
+                raise self._refuse()
             self.n_inflight += 1
             if self.n_inflight > 1:
                 self._crowded = self.clock()
@@ -97,6 +92,20 @@ class Admission:
                 if self.n_inflight > 1:
                     self._crowded = self.clock()
                 self.n_inflight -= 1
+
+    def refuse(self) -> OverloadedError:
+        """Count a piece of work that is sent away, and say why."""
+        with self._lock:
+            return self._refuse()
+
+    def _refuse(self) -> OverloadedError:
+        """`refuse` under the lock."""
+        if self.draining:
+            return OverloadedError("The service is shutting down; try again in a moment.")
+        self.n_refused += 1
+        return OverloadedError(
+            f"The service is at work on {self.n_inflight} requests and takes on no more; try again in a moment."
+        )
 
     @property
     def is_full(self) -> bool:

@@ -12,6 +12,7 @@ from lib.conformal import conformal_sets
 from lib.decisions import Decision, Thresholds
 from lib.errors import ArtifactError, ImageError
 from lib.inference import Encoder, OnnxEncoder
+from lib.probabilities import Probabilities
 from lib.reference import Reference
 from lib.storage import artifacts_dir, task_dir
 
@@ -62,7 +63,7 @@ class Predictor:
     Parameters
     ----------
     version : registry.Version
-        Verified.
+        Verified. Its classifier is `model`; `proba` gives that one's probabilities, (n, dim) -> (n, n_classes).
     encoder : Encoder
         The exported backbone that the version's vectors agree with: the one its card names.
     """
@@ -71,6 +72,7 @@ class Predictor:
     encoder: Encoder
     card: dict = field(init=False, repr=False)
     model: Any = field(init=False, repr=False)
+    proba: Probabilities = field(init=False, repr=False)
     thresholds: Thresholds | None = field(init=False, repr=False)
     reference: Reference | None = field(init=False, repr=False)
 
@@ -78,6 +80,7 @@ class Predictor:
         self.card = self.version.card
         self.classes: list[str] = self.card["classes"]
         self.model = self.version.load()
+        self.proba = Probabilities(self.model)
         self.thresholds = Thresholds.from_metrics(self.version.metrics)
         path = self.version.folder / registry.REFERENCE_FILE
         self.reference = Reference.read(path) if path.exists() else None
@@ -96,10 +99,6 @@ class Predictor:
         other = copy(self)
         other.encoder = self.encoder.with_threads(n_threads)
         return other
-
-    def proba(self, vectors: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of embedded images: (n, dim) float32 -> (n, n_classes) float64."""
-        return np.asarray(self.model.predict_proba(vectors), dtype=np.float64)
 
     def predict(
         self, files: Sequence[bytes], *, check: Callable[[], None] = lambda: None

@@ -7,6 +7,7 @@ from lib import registry
 from lib.classifiers import Spec
 from lib.explanation import HeatMap, heat_map, method, overlay
 from lib.prediction import Predictor
+from lib.probabilities import Probabilities
 from lib.tasks import load_task
 
 SPECS = [
@@ -33,6 +34,7 @@ def refit(predictor, tiny_task):
         cv = [(np.arange(rows.sum()), np.arange(rows.sum()))]
         model = CalibratedClassifierCV(spec.build(0), method="temperature", cv=cv, ensemble=False)
         predictor.model = model.fit(train.vectors[rows], train.labels[rows])
+        predictor.proba = Probabilities(predictor.model)
         return predictor
 
     return fit

@@ -35,6 +35,7 @@ FLOORS = {
     "selective": 2,
     "novelty": 2,
     "classifiers": 2,
+    "probabilities": 3,
     "reference": 3,
     "inference": 3,
     "sources": 3,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -133,6 +134,23 @@ def test_the_loop_answers_only_what_is_sent_away(tiny_run, shared_environment):
             while told.count(b'"loop"') < 2:
                 told += connection.recv(65536)
             assert told.index(b'"loop":true') < told.index(b'"loop":false')  # one at a time in the loop
+
+
+def test_the_loop_sends_away_in_the_words_of_the_app(tiny_run, shared_environment, photo):
+    id = {"X-Request-ID": str(uuid.uuid4()), "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    with running(shared_environment, code=BUSY_APP.replace("sys.argv[2:]", "True")) as service:
+        status, by_loop, told = ask(service, "POST", "/predict", photo, id)
+        in_app, by_app, told_by_app = ask(service, "POST", "/predict", photo, id | {"Origin": service.address})
+        assert status == in_app == 503
+        assert json.loads(told) == json.loads(told_by_app)
+        assert {name: value for name, value in by_loop.items() if name != "Date"} == {
+            name: value for name, value in by_app.items() if name != "Date"
+        }
+        metrics = ask(service, "GET", "/metrics")[2].decode()
+        assert 'http_requests_total{method="POST",route="/predict",status="503"} 2.0' in metrics
+        assert "requests_refused_total 2.0" in metrics
+    lines = [line for line in service.lines if "POST /predict 503" in line]
+    assert len(lines) == 2
 
 
 def test_what_was_accepted_is_answered_in_full_and_what_comes_after_is_sent_away(tiny_run, shared_environment, photo):

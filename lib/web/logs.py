@@ -40,18 +40,23 @@ def set_up_logging(*, as_json: bool) -> None:
 
 
 def request_id() -> str:
-    """This request's id: the UUID that the client sent as X-Request-ID, or a new one."""
+    """This request's id."""
     if "request_id" not in g:
-        try:
-            g.request_id = str(uuid.UUID(request.headers.get(HEADER, "")))
-        except ValueError:
-            g.request_id = str(uuid.uuid4())
+        g.request_id = read_request_id(request.headers.get(HEADER, ""))
     return g.request_id
 
 
-def trace_id() -> str | None:
-    """The trace that the header traceparent names, if it is well formed."""
-    match = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+def read_request_id(header: str) -> str:
+    """The UUID that a client sent as X-Request-ID, or a new one."""
+    try:
+        return str(uuid.UUID(header))
+    except ValueError:
+        return str(uuid.uuid4())
+
+
+def read_trace_id(header: str) -> str | None:
+    """The trace that a header traceparent names, if it is well formed."""
+    match = TRACEPARENT.fullmatch(header)
     return match[1] if match else None
 
 
@@ -72,15 +77,24 @@ def log_requests(app: Flask) -> None:
         response.headers[HEADER] = request_id()
         if request.path in PROBES and response.status_code < 400:
             return response
-        facts = {
-            "request_id": request_id(),
-            "trace_id": trace_id(),
-            "method": request.method,
-            "path": request.path,
-            "status": response.status_code,
-            "milliseconds": round(1000 * seconds_so_far(), 1),
-            "client": request.remote_addr,
-        }
-        text = f"{ascii(request.method)[1:-1]} {ascii(request.path)[1:-1]} {response.status_code}"
-        access.info("%s in %s ms", text, facts["milliseconds"], extra={"facts": facts})
+        trace = read_trace_id(request.headers.get("traceparent", ""))
+        status, seconds = response.status_code, seconds_so_far()
+        write_line(request_id(), trace, request.method, request.path, status, seconds, request.remote_addr)
         return response
+
+
+def write_line(
+    id: str, trace: str | None, method: str, path: str, status: int, seconds: float, client: str | None
+) -> None:
+    """Write the line of a request."""
+    facts = {
+        "request_id": id,
+        "trace_id": trace,
+        "method": method,
+        "path": path,
+        "status": status,
+        "milliseconds": round(1000 * seconds, 1),
+        "client": client,
+    }
+    text = f"{ascii(method)[1:-1]} {ascii(path)[1:-1]} {status}"
+    access.info("%s in %s ms", text, facts["milliseconds"], extra={"facts": facts})

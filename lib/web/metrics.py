@@ -20,6 +20,7 @@ from lib.serving import ServedTasks
 from lib.web.logs import seconds_so_far
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
+MEASURED = "measured"  # in the app's extensions
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 
 blueprint = Blueprint("metrics", __name__)
@@ -84,24 +85,27 @@ class Measured:
         )  # fmt: skip
         self.predictions = Counter("predictions", "Images answered.", ["task", "decision"], registry=self.registry)
 
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self.requests.labels(method if method in METHODS else "other", route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Every metric, as text."""
-    return Response(generate_latest(current_app.extensions["measured"].registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(current_app.extensions[MEASURED].registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def measure(app: Flask, state: State) -> None:
     """Count every request of an app, and answer /metrics."""
-    measured = app.extensions["measured"] = Measured(state)
+    measured = app.extensions[MEASURED] = Measured(state)
     app.register_blueprint(blueprint)
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.method in METHODS else "other"
-        measured.requests.labels(method, route, response.status_code).inc()
-        measured.seconds.labels(route).observe(seconds_so_far())
+        measured.count(request.method, route, response.status_code, seconds_so_far())
         for task, decision in g.get("decisions", ()):
             measured.predictions.labels(task, decision).inc()
         return response

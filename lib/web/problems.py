@@ -1,5 +1,6 @@
 """Problem documents (RFC 9457): every error of the service has one form, but where another is asked of a route."""
 
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -35,6 +36,11 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers or {}
 
+    @property
+    def title(self) -> str:
+        """The status in words."""
+        return HTTPStatus(self.status).phrase
+
 
 def document(status: int, detail: str) -> dict[str, Any]:
     """The members that every problem has; `title` is constant for a status."""
@@ -63,8 +69,19 @@ def is_below(path: str, prefix: str) -> bool:
 
 def problem_document(problem: Problem) -> Response:
     """A problem as RFC 9457 has it."""
-    body = document(problem.status, problem.detail) | {"instance": f"urn:uuid:{request_id()}"}
-    return current_app.response_class(current_app.json.dumps(body) + "\n", mimetype=MEDIA_TYPE)
+    return current_app.response_class(problem_text(problem, request_id()), mimetype=MEDIA_TYPE)
+
+
+def problem_text(problem: Problem, id: str) -> str:
+    """The document of a request's problem, as JSON."""
+    body = document(problem.status, problem.detail) | {"instance": f"urn:uuid:{id}"}
+    return json.dumps(body, ensure_ascii=False) + "\n"
+
+
+def from_project_error(error: ProjectError) -> Problem:
+    """An error of ours that no route has told otherwise, as a problem."""
+    status, retry_after = STATUS.get(type(error), (503, "10"))
+    return Problem(status, str(error), {"Retry-After": retry_after} if retry_after else None)
 
 
 def from_image_error(error: ImageError) -> Problem:
@@ -81,8 +98,7 @@ def register_problem_handlers(app: Flask) -> None:
 
     @app.errorhandler(ProjectError)
     def on_project_error(error: ProjectError) -> Response:
-        status, retry_after = STATUS.get(type(error), (503, "10"))
-        return response(Problem(status, str(error), {"Retry-After": retry_after} if retry_after else None))
+        return response(from_project_error(error))
 
     @app.errorhandler(HTTPException)
     def on_http_exception(error: HTTPException) -> Response:

@@ -15,6 +15,7 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from lib.admission import Admission
+from lib.web.refusal import Refusal
 
 SPARE_THREADS = 4  # threads beyond those at work, for probes and for sending away
 MAX_RECEIVED = 64_000_000  # bytes after which the server hangs up without a problem document
@@ -75,7 +76,7 @@ def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
     """
     dispatcher = Dispatcher(app.extensions["admission"])
     server = waitress.create_server(
-        app,
+        Refusal(app),
         map=dispatcher.sockets,
         _dispatcher=dispatcher,
         host=host,
