@@ -33,7 +33,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(*, as_json: bool) -> None:
-    """Write log lines to stderr."""
+    """Write log lines to stderr; what no line shows is not looked up (the logging HOWTO, "Optimization")."""
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
