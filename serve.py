@@ -13,14 +13,15 @@ from threadpoolctl import threadpool_limits
 from lib.admission import Admission
 from lib.errors import ProjectError
 from lib.inference import n_cores
+from lib.log_lines import set_up_logging
 from lib.memory import return_large_blocks
 from lib.production import ProductionLogs
 from lib.quota import Quota
 from lib.serving import ServedTasks
-from lib.web import auth, browser, docs, feedback, health, models, openapi, page, predict, protocol, reports
+from lib.web import auth, browser, docs, experiment, feedback, health, models, openapi, page, predict, protocol, reports
 from lib.web.context import attach, served_tasks
 from lib.web.limits import limit_bodies
-from lib.web.logs import log_requests, set_up_logging
+from lib.web.logs import log_requests
 from lib.web.metrics import State, measure
 from lib.web.options import DEADLINE, MAX_INFLIGHT, parser, read_logs
 from lib.web.problems import register_problem_handlers
@@ -73,7 +74,7 @@ def create_app(
     auth.refuse_other_sites(app)  # before the quota: another site's page shall not use up its visitor's
     limit_rate(app, Quota(rate_limit) if rate_limit else None)
     auth.require_token(app)  # after it: who guesses tokens is slowed down
-    for concern in (page, predict, feedback, models, reports, protocol, health, openapi, docs):
+    for concern in (page, predict, feedback, models, experiment, reports, protocol, health, openapi, docs):
         app.register_blueprint(concern.blueprint)
     return app
 

@@ -10,27 +10,9 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
+from lib.estimates import Estimate
+
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the 95 % interval [low, high] that its sample size allows."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """{"value", "low", "high"}, plain floats."""
-        return {"value": float(self.value), "low": float(self.low), "high": float(self.high)}
-
-    def points(self) -> str:
-        """A difference of two accuracies in words, in points with its interval: "+6.4 points (+1.2 to +7.7)"."""
-        return f"{100 * self.value:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % CI {self.low:.3f} to {self.high:.3f})"
 
 
 def proportion(successes: int, n: int) -> Estimate:
@@ -203,6 +185,29 @@ def expected_calibration_error(y_true: np.ndarray, proba: np.ndarray, n_bins: in
         return float("nan")
     bins = reliability_bins(y_true, proba, n_bins)
     return float(((bins["confidence"] - bins["accuracy"]).abs() * bins["n"]).sum() / bins["n"].sum())
+
+
+def calibration_change(y_true: np.ndarray, before: np.ndarray, after: np.ndarray, n_bins: int = 10) -> Estimate:
+    """How much larger the calibration error of one classifier is than another's, with a paired bootstrap interval.
+
+    Parameters
+    ----------
+    y_true : ndarray of shape (n,), int
+    before, after : ndarray of shape (n, n_classes), float
+        Their probabilities of the same images.
+    """
+    n = len(y_true)
+    if not n:
+        return Estimate(float("nan"), -1.0, 1.0)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=1000)
+    errors = []
+    for proba in (before, after):
+        confidence = proba.max(axis=1)
+        bins = np.eye(n_bins)[np.minimum((confidence * n_bins).astype(int), n_bins - 1)]
+        gaps = bins * (confidence - (proba.argmax(axis=1) == y_true))[:, None]
+        errors.append(np.abs(draws @ gaps).sum(axis=1) / n)
+    value = expected_calibration_error(y_true, after, n_bins) - expected_calibration_error(y_true, before, n_bins)
+    return Estimate(value, *percentiles(errors[1] - errors[0]))
 
 
 def brier_score(y_true: np.ndarray, proba: np.ndarray) -> float:

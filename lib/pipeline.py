@@ -22,6 +22,7 @@ from lib.storage import display_path, lock, read_json, reports_dir, task_dir, ta
 from lib.tasks import DATASET_FILE
 from lib.torchvision_data import PREFIX
 
+DEFAULT = f"default: {', '.join(name for name, stage in STAGES.items() if stage.by_default)}"
 PATH_PARAMETERS = ("data_dir", "weights")
 DONE, FAILED, USAGE, LOCKED, STOPPED = 0, 1, 2, 3, 130
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a folder of images into embeddings, reports and a served classifier.",
         epilog="Exit status: 0 done, 1 a stage failed, 2 bad usage, 3 another run works on the same task.",
     )
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"only these: {', '.join(STAGES)} (default: all)")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"only these: {', '.join(STAGES)} ({DEFAULT})")
     parser.add_argument(
         "-p",
         "--parameter",
@@ -119,11 +120,11 @@ def collect_parameters(pairs: list[list[str]], files: list[str]) -> dict[str, An
 
 
 def select_stages(names: list[str]) -> list[Stage]:
-    """The named stages in pipeline order; all of them where none is named."""
+    """The named stages in pipeline order; where none is named, those that make a model of the data."""
     unknown = [name for name in names if name not in STAGES]
     if unknown:
         raise ParameterError(f"There is no stage {unknown[0]!r}; the stages are {', '.join(STAGES)}.")
-    return [stage for name, stage in STAGES.items() if name in names or not names]
+    return [stage for name, stage in STAGES.items() if name in names or (not names and stage.by_default)]
 
 
 def resolve(selected: list[Stage], given: dict[str, Any], task: str | None) -> tuple[str, dict[str, Values]]:

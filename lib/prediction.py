@@ -125,7 +125,7 @@ class Predictor:
         answers: list[Prediction] = []
         for batch in batches:
             check()
-            answers += self._answers(np.stack(batch))
+            answers += self.answers(self.encoder.encode(np.stack(batch)))
         rows = iter(answers)
         return [next(rows) if isinstance(item, np.ndarray) else item for item in pixels]
 
@@ -137,9 +137,8 @@ class Predictor:
             error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the decoded image
             return error
 
-    def _answers(self, pixels: np.ndarray) -> list[Prediction]:
-        """(n, 3, crop, crop) float32 -> n answers."""
-        vectors = self.encoder.encode(pixels)
+    def answers(self, vectors: np.ndarray) -> list[Prediction]:
+        """(n, dim) float32, from this backbone -> n answers."""
         distances = self.reference.distances(vectors).tolist() if self.reference else [None] * len(vectors)
         return [self._answer(*row) for row in zip(self.proba(vectors), vectors, distances, strict=True)]
 

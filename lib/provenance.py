@@ -1,5 +1,6 @@
 """Where a number comes from: commit, versions, data, parameters, machine and time."""
 
+import getpass
 import hashlib
 import importlib.metadata
 import os
@@ -18,6 +19,14 @@ REQUIREMENTS = PROJECT_ROOT / "requirements.txt"
 def utc_now() -> str:
     """The time in UTC, to the second, as 2026-11-23T17:00:00Z."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def user() -> str:
+    """Who runs this; in a container whose user has no name, its number."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def commit() -> str:

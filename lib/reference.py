@@ -65,6 +65,22 @@ class Reference:
         pa.default_memory_pool().release_unused()
         return cls(*texts, vectors)
 
+    def extended(
+        self, sha256: Sequence[str], paths: Sequence[str], labels: Sequence[str], files: Sequence[Path],
+        vectors: np.ndarray, *, seed: int,
+    ) -> "Reference":  # fmt: skip
+        """This one with more images, at most MAX_IMAGES of all; those it has already get the label that is given."""
+        rows = [row for row, name in enumerate(self.sha256) if name not in set(sha256)]
+        texts = [
+            [column[row] for row in rows] + list(more)
+            for column, more in ((self.sha256, sha256), (self.paths, paths), (self.labels, labels))
+        ]
+        pictures = [self.pictures[row] for row in rows] + [_picture(file) for file in files]
+        unit = np.concatenate([self.unit[rows], normalize(vectors).astype(np.float32)]) if len(files) else self.unit
+        kept = np.sort(np.random.default_rng(seed).permutation(len(unit))[:MAX_IMAGES])
+        drawn = [[column[row] for row in kept] for column in (*texts, pictures)]
+        return Reference(*drawn, unit[kept])
+
     def cosines(self, vectors: np.ndarray) -> np.ndarray:
         """(m, dim) -> (m, n)."""
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -8,14 +8,16 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 from PIL import Image
 
 from lib import registry
 from lib.errors import ArtifactError, ProjectError, UnknownTaskError, first_line
+from lib.experiments import CHALLENGER, CHAMPION, Experiment, running
 from lib.images import png
 from lib.inference import OnnxEncoder
 from lib.prediction import Predictor, default_task, tasks
@@ -25,8 +27,30 @@ RETRY = 10.0  # seconds after which a version that could not be loaded is tried 
 POLL = 0.5  # seconds between looks at deployment.json
 
 
+@dataclass(frozen=True)
+class Arm:
+    """What answers a client.
+
+    Parameters
+    ----------
+    name : {"champion", "challenger"}
+    predictor : Predictor
+    shadow : Predictor or None
+        Answers besides, and nobody is told.
+    """
+
+    name: str
+    predictor: Predictor
+    shadow: Predictor | None = None
+
+    def with_threads(self, n_threads: int) -> "Arm":
+        """The same with n_threads a forward pass."""
+        shadow = self.shadow and self.shadow.with_threads(n_threads)
+        return Arm(self.name, self.predictor.with_threads(n_threads), shadow)
+
+
 class ServedTask:
-    """The champion of one task.
+    """The champion of one task, and its challenger while there is an experiment.
 
     Parameters
     ----------
@@ -45,6 +69,7 @@ class ServedTask:
         self.n_loads = self.n_failures = 0
         self._load, self._clock = load, clock
         self._predictor: Predictor | None = None
+        self._trial: tuple[Experiment, Predictor] | None = None
         self._seen: tuple | None = ()  # nothing yet
         self._failed_at = -RETRY
         self._lock = threading.Lock()
@@ -63,6 +88,17 @@ class ServedTask:
             raise ArtifactError(self.problem)
         return self._predictor
 
+    def arm(self, client: str) -> Arm:
+        """What answers a client, by its key; raises ArtifactError where there is no usable model yet."""
+        champion, trial = self.predictor, self._trial
+        if trial is None or time() >= trial[0].expires:
+            return Arm(CHAMPION, champion)
+        experiment, challenger = trial
+        if experiment.mode == "shadow":
+            return Arm(CHAMPION, champion, challenger)
+        name = experiment.arm(client)
+        return Arm(name, challenger if name == CHALLENGER else champion)
+
     def follow(self) -> None:
         """Load what deployment.json names, if it has changed since; the old model answers until the new one can."""
         with self._lock:
@@ -77,9 +113,22 @@ class ServedTask:
                 self.n_failures += 1
                 logging.error("Task %s: the new model is not served: %s", self.name, error)
                 return
-            self._seen, self._predictor, self.problem = signature, predictor, ""
+            self._seen, self._predictor, self._trial, self.problem = signature, predictor, None, ""
             self.n_loads += 1
             logging.info("Task %s: model %s serves", self.name, predictor.version.name)
+            self._follow_experiment()
+
+    def _follow_experiment(self) -> None:
+        """Load the challenger if there is an experiment; where it cannot serve, the champion has all traffic."""
+        try:
+            experiment = running(self.name)
+            if experiment and experiment.champion == self.answering:
+                self._trial = experiment, self._load(registry.evaluated(self.name, experiment.challenger))
+                logging.info("Task %s: challenger %s, %s", self.name, experiment.challenger, experiment.mode)
+        except ProjectError as error:
+            self.problem, self._failed_at = f"The challenger takes no part: {error}", self._clock()
+            self.n_failures += 1
+            logging.error("Task %s: %s", self.name, self.problem)
 
 
 class ServedTasks:

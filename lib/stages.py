@@ -9,9 +9,12 @@ from typing import Any
 from lib import registry
 from lib.backbones import RESNET50, RESNET50_FILE, torch_cache
 from lib.embeddings import cache_dir, cached_hashes
-from lib.errors import ArtifactError, ParameterError
+from lib.errors import ArtifactError, LogError, ParameterError
 from lib.inference import MODEL_FILE
+from lib.labels import reviews_path
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
+from lib.production import default_url, read_outcomes
+from lib.production.reading import read_labels
 from lib.provenance import library_hash, versions
 from lib.sources import listing_hash
 from lib.storage import (
@@ -27,7 +30,7 @@ from lib.storage import (
     task_dir,
     write_json,
 )
-from lib.tasks import CORRECTIONS_FILE, DATASET_FILE, MANIFEST_FILE, REJECTED_FILE
+from lib.tasks import COMPARISON_FILE, CORRECTIONS_FILE, DATASET_FILE, LEARNING_FILE, MANIFEST_FILE, REJECTED_FILE
 
 RECORD_FILE = "pipeline.json"
 EXPLORATION_TABLES = ("label_suspects", "duplicates", "near_duplicates", "image_faults")
@@ -52,6 +55,8 @@ class Stage:
         (task, parameter values) -> files that are there once it has succeeded.
     news : callable
         (task, parameter values) -> why it would now decide otherwise on the same inputs, or "".
+    by_default : bool
+        Whether it runs where no stage is named.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Stage:
     inputs: Callable[[str, Values], Any]
     outputs: Callable[[str, Values], list[Path]]
     news: Callable[[str, Values], str] = lambda task, values: ""
+    by_default: bool = True
 
     @property
     def notebook(self) -> Path:
@@ -122,6 +128,29 @@ def _evaluation_inputs(task: str, values: Values) -> dict:
     return {"version": version.name, "model": sums[registry.MODEL_FILE], **_dataset_inputs(task, values)}
 
 
+def _retraining_inputs(task: str, values: Values) -> dict:
+    """What was said and reviewed so far, and the champion that would be updated."""
+    given = read_labels(values["log_url"] or default_url(task), task)
+    reviews = reviews_path(task)
+    return {
+        "labels": f"{len(given)}, newest {given['number'].max() if len(given) else 0}",
+        "reviews.csv": sha256_file(reviews) if reviews.exists() else None,
+        "champion": registry.deployment(task)["champion"],
+        **_dataset_inputs(task, values),
+    }
+
+
+def _comparison_inputs(task: str, values: Values) -> dict:
+    """Both versions and, while an experiment runs, what labels say."""
+    pointer = registry.deployment(task)
+    names = {name: pointer[name] for name in ("champion", "challenger", "previous", "experiment")}
+    outcomes = None
+    if pointer["experiment"]:
+        found = read_outcomes(values["log_url"] or default_url(task), task, pointer["experiment"]["started"])
+        outcomes = sha256_json([found.right, found.pairs, found.clients])
+    return {"versions": sha256_json(names), "labels": outcomes, **_dataset_inputs(task, values)}
+
+
 def _embedding_outputs(task: str, values: Values) -> list[Path]:
     folder = task_dir(task)
     files = [folder / name for name in (MANIFEST_FILE, REJECTED_FILE, CORRECTIONS_FILE, DATASET_FILE)]
@@ -154,6 +183,22 @@ STAGES = {
         ),
         Stage("training", "03_training.ipynb", ("embedding",), _dataset_inputs, _training_outputs),
         Stage("evaluation", "04_evaluation.ipynb", ("training",), _evaluation_inputs, _evaluation_outputs),
+        Stage(
+            "retraining",
+            "06_retraining.ipynb",
+            ("evaluation",),
+            _retraining_inputs,
+            lambda task, values: [task_dir(task) / LEARNING_FILE],
+            by_default=False,
+        ),
+        Stage(
+            "comparison",
+            "07_comparison.ipynb",
+            ("evaluation",),
+            _comparison_inputs,
+            lambda task, values: [task_dir(task) / COMPARISON_FILE],
+            by_default=False,
+        ),
     )
 }
 
@@ -254,7 +299,7 @@ def make_plan(stage: Stage, task: str, values: Values, record: Record, *, force:
         return Plan(stage, values, parts, f"if {' and '.join(stage.needs)} changes what it reads")
     try:
         parts["inputs"] = stage.inputs(task, values)
-    except (ArtifactError, FileNotFoundError) as error:
+    except (ArtifactError, LogError, FileNotFoundError) as error:
         return Plan(stage, values, parts, f"what it reads is missing ({error})")
     return Plan(stage, values, parts, _reason(stage, task, parts, record.stages.get(stage.name, {}), force=force))
 

@@ -8,6 +8,7 @@ from synthetic import LABELS, PROBA
 
 from lib import gate
 from lib.errors import ArtifactError
+from lib.forgetting import BeforeAfter
 from lib.metrics import Estimate
 
 CARD = {"classes": ["a", "b"], "data": {"hash": "h"}, "backbone": {"fingerprint": "f"}}
@@ -32,7 +33,8 @@ def test_a_first_version_must_beat_the_majority_class_for_sure(low, passed):
     version = SimpleNamespace(name="v1", card={})
     held = gate.promotion_gate(test, version, PROBA, Estimate(0.9, low, 1.0), 1 - LABELS)
     assert held.passed is passed
-    assert held.table["value"].tolist() == [f"{low:.3f} > 0.250", "+60.0 points (+17.1 to +102.9)", "no other champion"]
+    told = [f"{low:.3f} > 0.250", "+60.0 points (+17.1 to +102.9)", "no other champion", "none is missing"]
+    assert held.table["value"].tolist() == told
 
 
 def serve(monkeypatch, champion, predicted):
@@ -58,15 +60,26 @@ def test_a_version_must_not_be_clearly_worse_than_the_champion(monkeypatch, n_wo
     assert "against v1" in held.table["value"][2]
 
 
-@pytest.mark.parametrize("change", [{"classes": ["a", "c"]}, {"data": {"hash": "i"}}])
-def test_a_champion_of_other_classes_or_split_is_not_compared(monkeypatch, change):
+def test_a_champion_of_another_split_is_not_compared(monkeypatch):
     labels = np.arange(100) % 2
-    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | change), labels)
+    serve(monkeypatch, SimpleNamespace(name="v1", card=CARD | {"data": {"hash": "i"}}), labels)
     test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
     version = SimpleNamespace(name="v2", card=CARD)
     held = gate.promotion_gate(test, version, np.eye(2)[1 - labels], Estimate(0.9, 0.8, 1.0), 1 - labels)
     assert "not comparable" in held.table["value"][2]
     assert held.passed
+
+
+@pytest.mark.parametrize(("taught", "passed"), [([], True), (["c"], False)])
+def test_classes_that_people_taught_are_not_lost_unawares(monkeypatch, taught, passed):
+    labels = np.arange(100) % 2
+    card = CARD | {"classes": ["a", "b", "c"], "lineage": {"taught_classes": taught}}
+    serve(monkeypatch, SimpleNamespace(name="v1", card=card), labels)
+    test = SimpleNamespace(labels=labels, classes=["a", "b"], facts={"task": "birds"}, vectors=None)
+    version = SimpleNamespace(name="v2", card=CARD)
+    held = gate.promotion_gate(test, version, np.eye(2)[labels], Estimate(0.9, 0.8, 1.0), 1 - labels)
+    assert held.passed is passed
+    assert held.table["value"][3].startswith("none is missing" if passed else "lacks c; python -m lib.learning")
 
 
 def test_a_champion_on_another_backbone_answers_on_its_own_vectors(monkeypatch):
@@ -135,3 +148,60 @@ def test_a_version_must_not_be_clearly_worse_than_the_nearest_centroid(n_worse, 
     held = gate.promotion_gate(test, version, np.eye(2)[ours], Estimate(0.9, 0.8, 1.0), labels)
     assert held.passed is passed
     assert held.table["value"][1].startswith(f"{-n_worse:+.1f} points")
+
+
+def both(n, before_wrong=(), after_wrong=(), *, n_classes=2):
+    """n images of two classes by turns, some answered wrong before and some after."""
+    labels = np.arange(n) % 2
+    answers = []
+    for wrong in (before_wrong, after_wrong):
+        answer = labels.copy()
+        answer[list(wrong)] = 1 - answer[list(wrong)]
+        answers.append(np.eye(n_classes)[answer])
+    return BeforeAfter(labels, answers[0][:, :2], answers[1], ["a", "b", "new"][:n_classes])
+
+
+def broken(test, held=None, milliseconds=(0.1, 0.1)):
+    """The rules that an update breaks."""
+    table = gate.update_gate(test, held or both(0), milliseconds, gate.Margins()).table
+    return table.loc[~table["passed"].astype(bool), "rule"].tolist()
+
+
+def test_an_update_that_changes_nothing_passes():
+    assert broken(both(100, [3], [3])) == []
+
+
+def test_an_update_may_not_lose_accuracy():
+    assert broken(both(1000, [], range(0, 20, 2))) == ["not clearly worse on the test images"]
+    lost = broken(both(200, [], [0, 1, 2, 3]))
+    assert "at most 1 points worse on them" in lost
+
+
+def test_no_class_may_pay_for_the_others():
+    test = both(40, [1, 3, 5, 7], [0, 2, 4])  # one class better by four images, the other worse by three of 20
+    assert broken(test) == ["no class loses more than 10 points, or one image"]
+    assert broken(both(10, [1], [0])) == []  # one image of five is no sign
+
+
+def test_feedback_that_was_held_back_judges_too():
+    assert broken(both(100), both(100, [], range(10))) == ["not clearly worse on feedback that was held back"]
+
+
+@pytest.mark.parametrize(("n_right", "passed"), [(0, False), (2, True)])
+def test_a_new_class_must_be_recognised(n_right, passed):
+    n = 6
+    after = np.eye(3)[[2] * n_right + [0] * (n - n_right)]
+    held = BeforeAfter(np.full(n, 2), np.eye(2)[[0] * n], after, ["a", "b", "new"])
+    assert (broken(both(100, n_classes=3), held) == []) is passed
+
+
+def test_confidence_must_stay_true_and_the_classifier_fast():
+    test = both(100)
+    doubtful = BeforeAfter(test.labels, test.before, 0.6 * test.after + 0.2, test.classes)
+    assert broken(doubtful) == ["calibration error not clearly larger, or by at most 0.02"]
+    assert broken(test, milliseconds=(0.1, 1.2)) == ["classifies at most 1 ms slower"]
+
+
+def test_rules_become_plain_values():
+    rows = gate.update_gate(both(10), both(0), (0.1, 0.1), gate.Margins()).to_json()
+    assert all(type(row["passed"]) is bool and set(row) == {"rule", "value", "passed"} for row in rows)

@@ -33,10 +33,18 @@ def test_wilson_interval_stays_inside_0_and_1_at_the_ends():
     assert (all_of_them.low, all_of_them.high) == pytest.approx((1 - none.high, 1))
 
 
-def test_estimates_are_plain_floats_in_json():
-    values = metrics.Estimate(np.float32(0.5), np.float64(0), 1).to_json()
-    assert values == {"value": 0.5, "low": 0.0, "high": 1.0}
-    assert {type(value) for value in values.values()} == {float}
+def test_a_change_of_calibration_is_seen_where_it_is_clear():
+    y = np.arange(400) % 2
+    true = np.where(np.arange(400) % 5 < 4, 0.8, 0.2)[:, None] * np.eye(2)[y] + 0.0
+    true[np.arange(400), 1 - y] = 1 - true[np.arange(400), y]
+    sure = np.clip(3 * (true - 0.5) + 0.5, 0, 1)
+    change = metrics.calibration_change(y, true, sure)
+    assert change.value == pytest.approx(0.2)
+    assert 0 < change.low < change.value < change.high
+    same = metrics.calibration_change(y, true, true)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    few = metrics.calibration_change(y[:10], true[:10], sure[:10])
+    assert few.high - few.low > change.high - change.low
 
 
 def test_accuracy_counts_right_answers():
@@ -226,8 +234,3 @@ def test_average_precision_by_hand():
     assert curves["a"][2] == pytest.approx(1 / 2 + 2 / 3 / 2)
     recall, precision, _ = curves["a"]
     assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
-
-
-def test_a_difference_of_accuracies_is_told_in_points():
-    assert metrics.Estimate(0.0641, 0.0119, 0.0771).points() == "+6.4 points (+1.2 to +7.7)"
-    assert metrics.Estimate(-0.02, -0.05, 0.01).points() == "-2.0 points (-5.0 to +1.0)"

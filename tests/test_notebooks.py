@@ -2,17 +2,24 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+from conftest import TINY_CLASSES
+from streams import copied_task, taught, unseen
 
+from lib import registry
 from lib.parameters import cell_source, read_notebook, read_parameters
+from lib.prediction import Predictor
+from lib.production import ProductionLog, default_url
 from lib.stages import STAGES
-from lib.storage import PROJECT_ROOT
+from lib.storage import PROJECT_ROOT, reports_dir, task_dir
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+BY_DEFAULT = [stage.notebook for stage in STAGES.values() if stage.by_default]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -95,12 +102,12 @@ def test_one_cell_of_each_notebook_is_its_headline():
         assert len(tagged) == 1
 
 
-def test_only_the_last_notebook_reads_the_test_split_to_judge():
-    for path in NOTEBOOKS[:-1]:
+def test_only_the_last_notebook_that_makes_a_model_reads_the_test_split_to_judge():
+    for path in BY_DEFAULT[:-1]:
         text = json.dumps(code_cells(path))
         assert "open_test_split" not in text
         assert '"test"]' not in text.replace("\\", "")
-    assert sum("open_test_split" in source for source in code_cells(NOTEBOOKS[-1])) == 1
+    assert sum("open_test_split" in source for source in code_cells(BY_DEFAULT[-1])) == 1
 
 
 def test_the_notebooks_run_top_to_bottom_as_committed(shared_environment, tmp_path, lite0, shared_folder):
@@ -120,9 +127,9 @@ def test_the_notebooks_run_top_to_bottom_as_committed(shared_environment, tmp_pa
         "600",
         "-q",
     ]
-    command += ["-p", "no:cacheprovider", "-W", "default", *map(str, NOTEBOOKS)]
+    command += ["-p", "no:cacheprovider", "-W", "default", *map(str, BY_DEFAULT)]
     result = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=1200)
-    n_cells = sum(len(code_cells(path)) for path in NOTEBOOKS)
+    n_cells = sum(len(code_cells(path)) for path in BY_DEFAULT)
     assert result.returncode == 0, result.stdout[-5000:]
     assert f"{n_cells} passed" in result.stdout
     deployment = json.loads((tmp_path / "artifacts/sample/deployment.json").read_text())
@@ -130,7 +137,7 @@ def test_the_notebooks_run_top_to_bottom_as_committed(shared_environment, tmp_pa
     assert metrics["test"]["accuracy"]["value"] >= 0.83
 
 
-@each_notebook
+@pytest.mark.parametrize("path", BY_DEFAULT, ids=lambda path: path.stem)
 def test_torch_is_not_imported_where_nothing_is_computed(path, tiny_task, tiny_folder, tmp_path):
     """Every vector is cached and the backbone exported: then no stage pays for torch."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -143,3 +150,50 @@ def test_torch_is_not_imported_where_nothing_is_computed(path, tiny_task, tiny_f
     (tmp_path / "cells.py").write_text(script, encoding="utf-8")
     result = subprocess.run([sys.executable, str(tmp_path / "cells.py")], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.fixture
+def production(tiny_task, tmp_path, monkeypatch):
+    """A copy of the tiny task, and labels from production, some of a new class and some doubtful ones."""
+    copied_task(tiny_task, tmp_path, monkeypatch)
+    predictor, log = (
+        Predictor.from_version(registry.champion(tiny_task)),
+        ProductionLog(tiny_task, default_url(tiny_task)),
+    )
+    log.open()
+    for label in (*TINY_CLASSES, "Sneaker"):
+        taught(log, predictor, unseen(label, 10))
+    (image, _), *_ = unseen("Bag", 1)
+    taught(log, predictor, [(image, "Trouser")])
+    log.close()
+    return tiny_task
+
+
+def test_feedback_becomes_a_challenger_and_is_compared_by_the_pipeline(production, run_pipeline):
+    own = {name: os.environ[name] for name in ("ARTIFACTS_DIR", "REPORTS_DIR", "PRODUCTION_DIR")}
+    result = run_pipeline("retraining", "--task", production, environment=own)
+    assert result.returncode == 0, result.stderr
+    pointer = registry.deployment(production)
+    challenger = registry.evaluated(production, pointer["challenger"])
+    assert "Sneaker" in challenger.card["classes"]
+    text = (reports_dir() / production / "06_retraining.html").read_text()
+    for told in ("people gave it different labels", "New classes: Sneaker", "may it serve", "challenger"):
+        assert told.lower() in text.lower()
+    again = run_pipeline("retraining", "--task", production, environment=own)
+    assert "skipped, nothing changed" in again.stdout
+    result = run_pipeline("comparison", "--task", production, environment=own)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((task_dir(production) / "comparison.json").read_text())
+    assert (facts["first"], facts["second"]) == (pointer["champion"], pointer["challenger"])
+    assert facts["verdict"]["state"] in ("promote", "keep", "wait")
+    index = (reports_dir() / "index.html").read_text()
+    assert "06_retraining.html" in index
+    assert "07_comparison.html" in index
+
+
+def test_without_a_log_retraining_says_so_in_its_report(tiny_task, tmp_path, monkeypatch, run_pipeline):
+    copied_task(tiny_task, tmp_path, monkeypatch)
+    own = {name: os.environ[name] for name in ("ARTIFACTS_DIR", "REPORTS_DIR", "PRODUCTION_DIR")}
+    result = run_pipeline("retraining", "--task", tiny_task, environment=own)
+    assert result.returncode == 1
+    assert "production log cannot be read" in result.stderr

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from lib import metrics, plots
+from lib.forgetting import BeforeAfter, recall_changes
 from lib.plots.style import LARGEST_SIDE, matrix_size, plain
 from lib.selective import risk_coverage
 
@@ -44,6 +45,17 @@ def scores(classes):
     return metrics.per_class_table(codes, np.roll(codes, 1), list(classes))
 
 
+def recalls(classes):
+    codes = np.arange(len(classes)).repeat(3)
+    before, after = (np.eye(len(classes))[np.roll(codes, shift)] for shift in (1, 0))
+    return recall_changes(BeforeAfter(codes, before, after, list(classes)))
+
+
+def course(n=20):
+    value = np.linspace(-0.05, 0.1, n)
+    return pd.DataFrame({"n": np.arange(n) + 20, "value": value, "low": value - 0.1, "high": value + 0.1})
+
+
 def bins(n=60):
     proba = RNG.dirichlet(np.ones(3), n)
     return metrics.reliability_bins(RNG.integers(0, 3, n), proba)
@@ -77,6 +89,8 @@ DRAW = {
     "plot_centroid_cosines": lambda ax: plots.plot_centroid_cosines(cosines(4), list("abcd"), ax),
     "plot_confusion": lambda ax: plots.plot_confusion(np.array([[1000, 34], [0, 200]]), ["a", "b"], ax),
     "plot_class_f1": lambda ax: plots.plot_class_f1(scores(["a", "b"]), ax),
+    "plot_recall_changes": lambda ax: plots.plot_recall_changes(recalls(["a", "b"]), ax),
+    "plot_running_difference": lambda ax: plots.plot_running_difference(course(), 0.05, ax),
     "plot_reliability": lambda ax: plots.plot_reliability({"before": bins(), "after": bins()}, ax),
     "plot_confidence": lambda ax: plots.plot_confidence(RNG.random(1234), RIGHT, ax),
     "plot_precision_recall": lambda ax: plots.plot_precision_recall(CURVES, ax=ax),
@@ -119,6 +133,7 @@ def test_without_axes_a_plot_makes_one_figure(name):
         ("plot_norms", "1,234"),
         ("plot_confusion", "1,234"),
         ("plot_class_f1", "6"),
+        ("plot_recall_changes", "6"),
         ("plot_reliability", "60"),
         ("plot_confidence", "1,234"),
         ("plot_risk_coverage", "1,234"),
@@ -139,6 +154,7 @@ def test_titles_say_how_many_images_they_show(name, n):
         lambda c: plots.plot_centroid_cosines(cosines(len(c)), c),
         lambda c: plots.plot_confusion(np.eye(len(c), dtype=int), c),
         lambda c: plots.plot_class_f1(scores(c)),
+        lambda c: plots.plot_recall_changes(recalls(c)),
     ],
 )
 def test_no_label_breaks_a_drawing(draw):

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from processes import free_port
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from lib.errors import FeedbackError, LogError, ParameterError
 from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
 from lib.production.images import ImageStore
-from lib.storage import PROJECT_ROOT, sha256_bytes
+from lib.production.outcomes import reading
+from lib.production.reading import read_labels, stacked
+from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes
 
 DATA = b"an image"
 CLASSES = ["cat", "dog"]
@@ -114,6 +117,57 @@ def test_many_threads_lose_nothing(log, url):
         thread.join()
     assert len({found.id for found in rows_of(url, predictions)}) == 200
     assert log.counts() == (200, 0)
+
+
+def test_feedback_says_as_a_pseudonym_who_gave_it(log, url):
+    log.record([row("1")], [DATA])
+    log.give_feedback("dog", CLASSES, prediction="1", source="somebody")
+    log.give_feedback("dog", CLASSES, prediction="1")
+    assert [found.source for found in rows_of(url, feedback)] == ["somebody", None]
+    table = read_labels(url, "t")
+    assert table["source"].isna().tolist() == [False, True]
+    assert table[["label", "answered", "version", "arm"]].drop_duplicates().values.tolist() == [
+        ["dog", "cat", "v1", "champion"]
+    ]
+    np.testing.assert_array_equal(stacked(table["vector"]), [[0, 1, 2], [0, 1, 2]])
+    assert len(read_labels(url, "another task")) == 0
+
+
+def test_feedback_by_image_never_means_a_shadow_answer(log):
+    log.record([row("1"), row("2", arm="shadow", shadow_of="1")], [DATA, DATA])
+    assert log.give_feedback("dog", CLASSES, sha256=sha256_bytes(DATA)).prediction == "1"
+    with pytest.raises(FeedbackError):
+        log.give_feedback("dog", CLASSES, prediction="2")
+
+
+def test_tables_of_an_earlier_release_get_their_new_columns(url):
+    production_dir("t").mkdir(parents=True)
+    engine = connect_to(url)
+    with engine.begin() as connection:
+        for table, gone in ((predictions, ("client", "shadow_of")), (feedback, ("source",))):
+            columns = ", ".join(
+                f"{column.name} {column.type.compile(engine.dialect)}" for column in table.columns
+                if column.name not in gone
+            )  # fmt: skip
+            connection.exec_driver_sql(
+                f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({table.primary_key.columns.keys()[0]}))"
+            )
+    engine.dispose()
+    opened = ProductionLog("t", url)
+    opened.open()
+    assert opened.record([row("1", client="c")], [DATA])
+    assert [found.client for found in rows_of(url, predictions)] == ["c"]
+    opened.close()
+
+
+def test_a_reader_locks_nothing_and_writes_nothing(log, url):
+    log.record([row("1")], [DATA])
+    with reading(url) as connection:
+        connection.execute(select(predictions)).all()
+        assert log.record([row("2")], [DATA])  # while the reader's transaction is open
+        with pytest.raises(DBAPIError):
+            connection.execute(predictions.delete())
+    assert log.counts() == (2, 0)
 
 
 def test_feedback_is_given_by_id_or_by_image_and_a_new_class_is_marked(log, url):

@@ -36,6 +36,9 @@ def test_every_option_named_in_readme_exists():
             [sys.executable, "serve.py", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True
         ).stdout
     )
+    for module in ("lib.registry", "lib.learning"):
+        command = [sys.executable, "-m", module, "--help"]
+        help_texts += subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--data-binary"}:
         assert option in help_texts
 
@@ -82,7 +85,7 @@ def test_the_curl_lines_run_and_answer_in_the_form_shown(address):
         assert result.returncode == 0, result.stderr
         answers.append(json.loads(result.stdout))
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
-    first, raw, explained, ready, models, rollback, feedback = answers
+    first, raw, explained, ready, models, rollback, feedback, begun, experiment = answers
     assert keys(first) == keys(shown)
     assert first["predictions"][0]["label"] == shown["predictions"][0]["label"]
     assert raw["predictions"][0]["label"] == "Bag"
@@ -92,6 +95,9 @@ def test_the_curl_lines_run_and_answer_in_the_form_shown(address):
     assert (feedback["label"], feedback["new"]) == ("Clutch", True)
     assert rollback["status"] == 409  # there is one version only
     assert "no earlier champion" in rollback["detail"]
+    assert begun["status"] == 400
+    assert "No version waits" in begun["detail"]
+    assert experiment["experiment"] is None
 
 
 def test_the_lines_for_tritons_client_run(address, tiny_folder):

@@ -48,7 +48,13 @@ def evaluated(task="t"):
 @pytest.mark.parametrize("name", SPECS)
 def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(name):
     model = fitted(name)
-    version = registry.save("t", {registry.MODEL_FILE: model}, {}, {}, lambda path: path.write_text("training images"))
+    version = registry.save(
+        "t",
+        {registry.MODEL_FILE: model},
+        {},
+        {},
+        {registry.REFERENCE_FILE: lambda path: path.write_text("training images")},
+    )
     assert set(registry.read_checksums(version.folder)) == {*registry.REQUIRED_FILES, registry.REFERENCE_FILE}
     loaded = registry.verify("t", version.name).load()
     np.testing.assert_array_equal(loaded.predict_proba(VECTORS), model.predict_proba(VECTORS))
@@ -111,10 +117,13 @@ def test_only_an_evaluated_version_can_serve():
     registry.add_evaluation(version, {"test": {}}, lambda path: path.write_text("p"))
     registry.promote("t", version.name)
     assert registry.champion("t").name == version.name
-    assert json.loads((task_dir("t") / "deployment.json").read_text()) == {
+    pointer = json.loads((task_dir("t") / "deployment.json").read_text())
+    assert pointer.pop("history")[0]["version"] == version.name
+    assert pointer == {
         "champion": version.name,
         "challenger": None,
         "challenger_share": 0.0,
+        "experiment": None,
         "previous": [],
     }
 
@@ -242,6 +251,69 @@ def test_the_command_line_says_what_cannot_be_done(capsys):
     version = evaluated()
     with lock(task_dir("t") / champions.LOCK_FILE):
         assert main(["promote", "--task", "t", version.name]) == 3
+
+
+def test_a_challenger_waits_until_it_is_promoted_or_dismissed():
+    first, second, third = evaluated(), evaluated(), evaluated()
+    registry.promote("t", first.name)
+    registry.challenge("t", second.name, by="me", why="it passed")
+    assert registry.deployment("t")["challenger"] == second.name
+    registry.promote("t", third.name)  # another one
+    assert registry.deployment("t")["challenger"] == second.name
+    registry.challenge("t", None, by="me")
+    assert registry.deployment("t")["challenger"] is None
+    registry.challenge("t", second.name)
+    registry.promote("t", second.name, by="you")
+    pointer = registry.deployment("t")
+    assert (pointer["champion"], pointer["challenger"]) == (second.name, None)
+    assert [(entry["action"], entry["version"], entry["by"]) for entry in pointer["history"]] == [
+        ("promoted", first.name, ""), ("challenger", second.name, "me"), ("promoted", third.name, ""),
+        ("dismissed", second.name, "me"), ("challenger", second.name, ""), ("promoted", second.name, "you"),
+    ]  # fmt: skip
+
+
+def test_only_an_evaluated_version_may_challenge():
+    with pytest.raises(ArtifactError, match="not been evaluated"):
+        registry.challenge("t", saved().name)
+
+
+def test_the_newest_versions_and_those_in_use_are_kept():
+    versions = [evaluated() for _ in range(6)]
+    names = [version.name for version in versions]
+    for place in (0, 1, 2):
+        registry.promote("t", names[place])
+    registry.challenge("t", names[3])
+    kept = sorted({names[1], names[2], names[3], sorted(names)[-1]})
+    gone = registry.prune("t", 1)
+    assert registry.versions("t") == kept
+    assert sorted(gone + kept) == sorted(names)
+    assert [path.name for path in registry.models_dir("t").iterdir() if path.name.startswith(".")] == []
+    assert registry.rollback("t") == names[1]
+
+
+def test_what_tells_two_versions_apart():
+    first, second = (
+        saved(classes=["a", "b"]),
+        saved(classes=["a", "b", "c"], lineage={"parent": "p", "added": {"c": 5}}),
+    )
+    rows = {what: (one, other) for what, one, other in registry.differences(first, second)}
+    assert rows["classes"] == ("a, b", "a, b, c")
+    assert rows["parent"] == ("", "p")
+    assert rows["added"] == ("", "c 5")
+    assert "model" not in rows
+
+
+def test_the_command_line_tells_versions_apart_and_who_decided(capsys):
+    first, second = evaluated(), evaluated()
+    assert main(["promote", "--task", "t", first.name, "--by", "Ada", "--why", "a try"]) == 0
+    assert registry.deployment("t")["history"][-1] | {"time": ""} == {
+        "action": "promoted", "version": first.name, "by": "Ada", "why": "a try", "time": "",
+    }  # fmt: skip
+    registry.challenge("t", second.name)
+    assert main(["list", "--task", "t"]) == 0
+    assert f"? {second.name}" in capsys.readouterr().out
+    assert main(["diff", "--task", "t", first.name, second.name]) == 0
+    assert main(["diff", "--task", "t", first.name, "nothing"]) == 1
 
 
 def test_a_damaged_pointer_is_written_anew_by_a_promotion():

@@ -484,6 +484,96 @@ def test_changing_what_serves_needs_the_token(operator, route, copied, monkeypat
     assert_problem(create_app("tiny").test_client().post(route, headers=BEARER), 403, "SERVE_TOKEN")
 
 
+def begin(client, **wanted):
+    return client.put("/experiment", json=wanted, headers=BEARER)
+
+
+def test_an_experiment_deals_clients_and_tells_what_labels_say(operator, photo):
+    _, old, new = operator
+    logs = ProductionLogs()
+    client = create_app("tiny", logs=logs).test_client()
+    assert client.get("/experiment").json == {"task": "tiny", "experiment": None, "verdict": None}
+    begun = begin(client, challenger=new, share=0.5, effect=0.1).json
+    assert (begun["experiment"]["champion"], begun["experiment"]["challenger"]) == (old, new)
+    assert begun["verdict"]["state"] == "wait"
+    found = {}
+    for number in range(12):
+        headers = {"X-Client-ID": f"visitor {number}"}
+        answers = [client.post("/predict", data=photo, headers=headers).json for _ in range(2)]
+        assert answers[0]["arm"] == answers[1]["arm"]
+        assert answers[0]["model"] == {"champion": old, "challenger": new}[answers[0]["arm"]]
+        found[answers[0]["arm"]] = answers[0]["predictions"][0]["id"]
+        client.set_cookie("client", f"visitor {number}")
+        assert client.post("/predict", data=photo).json["arm"] == answers[0]["arm"]
+        client.delete_cookie("client")
+    assert set(found) == {"champion", "challenger"}
+    for id in found.values():
+        assert client.post("/feedback", json={"id": id, "label": "Bag"}).status_code == 201
+    verdict = client.get("/experiment").json["verdict"]
+    assert verdict["champion"]["labels"] == verdict["challenger"]["labels"] == 1
+    assert verdict["champion"]["clients"] + verdict["challenger"]["clients"] == 12
+    states = {model["version"]: model["challenger"] for model in client.get("/models").json["models"]}
+    assert states == {old: False, new: True}
+    assert client.delete("/experiment", headers=BEARER).json["experiment"] is None
+    assert {client.post("/predict", data=photo, headers={"X-Client-ID": str(i)}).json["arm"] for i in range(12)} == {
+        "champion"
+    }
+    logs.close()
+
+
+def test_in_shadow_the_answer_is_the_champions_and_both_are_kept(operator, photo):
+    _, old, new = operator
+    logs = ProductionLogs()
+    client = create_app("tiny", logs=logs).test_client()
+    assert begin(client, challenger=new, mode="shadow").status_code == 200
+    answer = client.post("/predict", data=form((photo, "a.png"), (b"text", "b.txt"))).json
+    assert (answer["arm"], answer["model"]) == ("champion", old)
+    assert logs.get("tiny").counts()[0] == 2
+    client.post("/feedback", data=form((photo, "again.png")) | {"label": "Bag"})
+    verdict = client.get("/experiment").json["verdict"]
+    assert verdict["champion"]["labels"] == verdict["challenger"]["labels"] == 1
+    logs.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "said"),
+    [
+        ({"challenger": "nothing"}, 404, "no version 'nothing'"),
+        ({"share": 2}, 400, "share must lie"),
+        ({"mode": "both"}, 400, "split or shadow"),
+        ({"share": "half"}, 400, "must be a number"),
+        ({"challenger": 7}, 400, "must be a text"),
+        ({"other": 1}, 400, "members of challenger"),
+        ([], 400, "JSON object"),
+    ],
+)
+def test_what_makes_no_experiment_is_refused_and_changes_nothing(operator, wanted, status, said):
+    client, _, new = operator
+    body = {"challenger": new} | wanted if isinstance(wanted, dict) else wanted
+    assert_problem(client.put("/experiment", json=body, headers=BEARER), status, said)
+    assert client.get("/experiment").json["experiment"] is None
+
+
+def test_without_a_challenger_that_waits_one_must_be_named(operator):
+    client, _, new = operator
+    assert_problem(begin(client), 400, "No version waits")
+    registry.challenge("tiny", new)
+    assert begin(client).json["experiment"]["challenger"] == new
+
+
+def test_a_challenger_that_cannot_be_loaded_or_is_the_champion_is_refused(operator):
+    client, old, new = operator
+    assert_problem(begin(client, challenger=old), 409, "the champion itself")
+    path = task_dir("tiny") / "models" / new / registry.MODEL_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    assert_problem(begin(client, challenger=new), 409, "damaged")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_changing_an_experiment_needs_the_token(operator, method):
+    assert_problem(operator[0].open("/experiment", method=method, json={}), 401, "Authorization: Bearer")
+
+
 def test_the_token_may_be_in_a_file_and_must_be_long(tmp_path, monkeypatch):
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     monkeypatch.setenv("SERVE_TOKEN_FILE", str(tmp_path / "token"))
@@ -738,7 +828,7 @@ logs = ProductionLogs()
 client = create_app(logs=logs).test_client()
 answer = client.post("/predict?explain=heatmap,neighbors", data=open(sys.argv[1], "rb").read())
 assert answer.status_code == 200 and answer.json["logged"], answer.json
-for path in ("/models", "/metrics", "/openapi.json", "/readyz"):
+for path in ("/models", "/experiment", "/metrics", "/openapi.json", "/readyz"):
     assert client.get(path).status_code == 200, path
 logs.close()
 print(sorted(modules & set(sys.modules)))

@@ -13,6 +13,7 @@ from lib.plots.evaluation import (
     plot_set_sizes,
     plot_slices,
 )
+from lib.plots.learning import plot_recall_changes, plot_running_difference
 from lib.plots.style import MARKERS, class_styles, share_color, use_style
 from lib.plots.training import plot_fold_scores, plot_learning_curve, plot_mlp_grid, plot_validation_curve
 
@@ -32,8 +33,10 @@ __all__ = [
     "plot_mlp_grid",
     "plot_norms",
     "plot_precision_recall",
+    "plot_recall_changes",
     "plot_reliability",
     "plot_risk_coverage",
+    "plot_running_difference",
     "plot_set_sizes",
     "plot_slices",
     "plot_validation_curve",

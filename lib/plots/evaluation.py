@@ -7,8 +7,14 @@ import pandas as pd
 from lib.plots.style import ACCENT, COLORS, MUTED, SEQUENTIAL, matrix_size, new_axes, plain
 
 
-def plot_confusion(counts: np.ndarray, classes: list[str], ax: plt.Axes | None = None) -> plt.Axes:
-    """Confusion matrix with counts in its cells, coloured by share of the true class; rows are true classes."""
+def plot_confusion(
+    counts: np.ndarray,
+    classes: list[str],
+    ax: plt.Axes | None = None,
+    *,
+    sides: tuple[str, str] = ("true", "predicted"),
+) -> plt.Axes:
+    """Confusion matrix with counts in its cells, coloured by share of the row; `sides` names rows and columns."""
     side, font = matrix_size(len(classes), 0.5)
     ax = new_axes(ax, side + 1, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -20,8 +26,8 @@ def plot_confusion(counts: np.ndarray, classes: list[str], ax: plt.Axes | None =
     ax.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
     ax.set_yticks(range(len(names)), names, fontsize=font)
     ax.grid(visible=False)
-    ax.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix (n = {counts.sum():,})")
-    ax.figure.colorbar(image, ax=ax, label="share of the true class", shrink=0.8)
+    ax.set(xlabel=sides[1], ylabel=sides[0], title=f"{sides[0]} and {sides[1]} (n = {counts.sum():,})".capitalize())
+    ax.figure.colorbar(image, ax=ax, label=f"share of the row ({sides[0]})", shrink=0.8)
     return ax
 
 

@@ -1,18 +1,22 @@
 """What the service answered and what people said to it, kept so that nothing acknowledged is lost.
 
-`schema` says what a row is, `writer` makes rows durable, `images` keeps the pictures, `log` puts them together.
+`schema` says what a row is, `writer` makes rows durable, `images` keeps the pictures, `log` puts them together;
+`outcomes` and `reading` read beside the service.
 """
 
 from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs, default_url
+from lib.production.outcomes import Outcomes, read_outcomes
 from lib.production.schema import connect_to, feedback, predictions
 
 __all__ = [
     "Feedback",
     "Logged",
+    "Outcomes",
     "ProductionLog",
     "ProductionLogs",
     "connect_to",
     "default_url",
     "feedback",
     "predictions",
+    "read_outcomes",
 ]

@@ -42,6 +42,8 @@ class Logged:
     milliseconds: float
     sha256: str
     vector: np.ndarray
+    client: str = ""
+    shadow_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class ProductionLog:
         self._writer: Writer | None = None
 
     @property
+    def url(self) -> str:
+        """Of the database."""
+        return self._url
+
+    @property
     def problem(self) -> str:
         """Why the last rows could not be written; "" where they were."""
         return self._writer.problem if self._writer else ""
@@ -112,7 +119,7 @@ class ProductionLog:
         """Start writing; raises ParameterError for a URL that is none."""
         if self._url.startswith("sqlite"):
             production_dir(self.task).mkdir(parents=True, exist_ok=True)
-        self._writer = Writer(schema.connect_to(self._url), schema.metadata)
+        self._writer = Writer(schema.connect_to(self._url), schema.prepare)
         self._writer.start()
 
     def close(self) -> None:
@@ -152,8 +159,9 @@ class ProductionLog:
             connection.execute(insert(schema.predictions), values)
 
     def give_feedback(
-        self, label: str, classes: Sequence[str], *, prediction: str = "", sha256: str = "", key: str | None = None
-    ) -> Feedback:
+        self, label: str, classes: Sequence[str], *, prediction: str = "", sha256: str = "",
+        key: str | None = None, source: str | None = None,
+    ) -> Feedback:  # fmt: skip
         """Keep the right label of an answered image; durable when this returns.
 
         Parameters
@@ -165,6 +173,8 @@ class ProductionLog:
             The prediction's id, or the content of its image: then its latest prediction is meant.
         key : str, optional
             The same key brings the same feedback once.
+        source : str, optional
+            Pseudonym of who gave it, at most 32 characters.
 
         Raises
         ------
@@ -173,15 +183,17 @@ class ProductionLog:
         LogError
             If it could not be written.
         """
-        job = partial(self._add_feedback, label=label, classes=classes, prediction=prediction, sha256=sha256, key=key)
+        about = {"prediction": prediction, "sha256": sha256}
+        job = partial(self._add_feedback, label=label, classes=classes, **about, key=key, source=source)
         try:
             return self._submit(job).result(FEEDBACK_WAIT)
         except TimeoutError:
             raise LogError("The production log does not answer; the feedback may not be kept, send it again.") from None
 
     def _add_feedback(
-        self, connection: Connection, label: str, classes: Sequence[str], prediction: str, sha256: str, key: str | None
-    ) -> Feedback:
+        self, connection: Connection, label: str, classes: Sequence[str], prediction: str, sha256: str,
+        key: str | None, source: str | None,
+    ) -> Feedback:  # fmt: skip
         """Find the row that the key brought before, or else the prediction, and add a row."""
         if key is not None and (known := self._by_key(connection, key)) is not None:
             meant = known.prediction == prediction if prediction else known.sha256 == sha256
@@ -190,7 +202,7 @@ class ProductionLog:
                 raise FeedbackError(said, "reused")
             return Feedback(known.prediction, label, known.is_new, repeated=True)
         found, is_new = self._find(connection, prediction, sha256), label not in classes
-        values = {"prediction": found, "task": self.task, "created": self._clock(), "label": label}
+        values = {"prediction": found, "task": self.task, "created": self._clock(), "label": label, "source": source}
         connection.execute(insert(schema.feedback).values(**values, is_new=is_new, idempotency_key=key))
         return Feedback(found, label, is_new, repeated=False)
 
@@ -205,6 +217,7 @@ class ProductionLog:
         """Id of a prediction by its id, or of the latest one of an image."""
         table = schema.predictions
         query = select(table.c.id).where(table.c.task == self.task).order_by(table.c.created.desc()).limit(1)
+        query = query.where(table.c.shadow_of.is_(None))  # nobody was told a shadow's answer
         query = query.where(table.c.id == prediction) if prediction else query.where(table.c.sha256 == sha256)
         found = connection.execute(query).scalar()
         if found is None:

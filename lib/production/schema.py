@@ -1,6 +1,7 @@
 """The two tables of a production log, in SQLite or PostgreSQL."""
 
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     Boolean,
@@ -16,6 +17,8 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    inspect,
+    text,
 )
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -32,7 +35,7 @@ predictions = Table(
     Column("task", String(80), nullable=False),
     Column("created", Float, nullable=False),  # seconds since 1970, UTC
     Column("version", String(80), nullable=False),
-    Column("arm", String(20), nullable=False),  # champion or challenger
+    Column("arm", String(20), nullable=False),  # champion, challenger, or shadow: nobody was told its answer
     Column("label", String(200), nullable=False),
     Column("probability", Float, nullable=False),
     Column("decision", String(20)),
@@ -41,8 +44,11 @@ predictions = Table(
     Column("sha256", String(64), nullable=False),  # of the image file
     Column("kept", Boolean, nullable=False),  # whether the image was kept
     Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    Column("client", String(32)),  # who asked, as a pseudonym; unknown of rows of earlier releases
+    Column("shadow_of", String(32)),  # of a shadow: the prediction that was told instead
     Index("predictions_by_time", "task", "created"),
     Index("predictions_by_image", "task", "sha256"),
+    Index("predictions_by_shadow", "shadow_of"),
 )
 
 feedback = Table(
@@ -55,8 +61,23 @@ feedback = Table(
     Column("label", String(200), nullable=False),
     Column("is_new", Boolean, nullable=False),  # whether the label was no class of the model that answered
     Column("idempotency_key", String(200)),
+    Column("source", String(32)),  # who gave it, as a pseudonym; unknown of rows of earlier releases
     Index("feedback_once", "task", "idempotency_key", unique=True),
 )
+
+
+def prepare(engine: Engine) -> None:
+    """Make the tables where they are missing, and add the columns that those of an earlier release lack."""
+    metadata.create_all(engine)
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in inspect(engine).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(engine.dialect)
+                with engine.begin() as connection:
+                    connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
+        for index in table.indexes:
+            index.create(engine, checkfirst=True)
 
 
 def connect_to(url: str) -> Engine:
@@ -70,17 +91,32 @@ def connect_to(url: str) -> Engine:
     ParameterError
         If SQLAlchemy does not know such a URL.
     """
+    engine = _create(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def read_from(url: str) -> Engine:
+    """An engine that only reads, beside a service that writes; it locks nothing. Raises as `connect_to` does."""
+    engine = _create(url)
+    if engine.dialect.name == "sqlite":
+        engine = _create(f"sqlite:///file:{quote(str(engine.url.database))}?mode=ro&uri=true")
+    else:
+        engine = engine.execution_options(postgresql_readonly=True)
+    return engine
+
+
+def _create(url: str) -> Engine:
+    """An engine for a URL; raises ParameterError if SQLAlchemy does not know such a one."""
     try:
-        engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError, ValueError) as error:
         raise ParameterError(
             f"{url.split('@')[-1]!r} is no database URL that can be used ({error}); give sqlite:///PATH or "
             "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
         ) from None
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from lib.errors import FeedbackError, LogError, first_line
@@ -24,14 +24,14 @@ class Writer:
     Parameters
     ----------
     engine : Engine
-    metadata : MetaData
-        Tables that are made where they are missing.
+    prepare : callable
+        Makes what is missing in a database.
     """
 
-    def __init__(self, engine: Engine, metadata: MetaData):
+    def __init__(self, engine: Engine, prepare: Callable[[Engine], None]):
         self.problem = ""  # why the last commit failed; "" once one succeeds
         self.n_failed = 0
-        self._engine, self._metadata = engine, metadata
+        self._engine, self._prepare = engine, prepare
         self._opened, self._inode = False, None
         self._jobs: queue.Queue[tuple[Job, Future] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="production log", daemon=True)
@@ -91,7 +91,7 @@ class Writer:
             self._engine.dispose()
             self._opened = False
         if not self._opened:
-            self._metadata.create_all(self._engine)
+            self._prepare(self._engine)
             self._opened, self._inode = True, _inode(path) if path else None
 
     def _commit(self, jobs: list[tuple[Job, Future]]) -> list[tuple[Future, Any, Exception | None]]:

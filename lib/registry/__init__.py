@@ -1,11 +1,25 @@
 """Model versions and which of them serves. `python -m lib.registry --help` lists, promotes and rolls back.
 
-`store` keeps them, `champions` says which one answers.
+`store` keeps them, `champions` says which one answers, `differences` tells two apart.
 """
 
-from lib.registry.champions import DEPLOYMENT_FILE, champion, deployment, evaluated, promote, rollback
+from lib.registry.champions import (
+    DEPLOYMENT_FILE,
+    begin_experiment,
+    challenge,
+    champion,
+    deployment,
+    end_experiment,
+    evaluated,
+    promote,
+    prune,
+    rollback,
+)
+from lib.registry.differences import differences
 from lib.registry.store import (
+    ADDITIONS_FILE,
     CARD_FILE,
+    CHANGES_FILE,
     CHECKSUMS_FILE,
     METRICS_FILE,
     MODEL_FILE,
@@ -27,7 +41,9 @@ from lib.registry.store import (
 )
 
 __all__ = [
+    "ADDITIONS_FILE",
     "CARD_FILE",
+    "CHANGES_FILE",
     "CHECKSUMS_FILE",
     "DEPLOYMENT_FILE",
     "METRICS_FILE",
@@ -39,14 +55,19 @@ __all__ = [
     "TRUSTED_TYPES",
     "Version",
     "add_evaluation",
+    "begin_experiment",
+    "challenge",
     "champion",
     "deployment",
+    "differences",
+    "end_experiment",
     "evaluated",
     "find",
     "latest",
     "models_dir",
     "new_version_name",
     "promote",
+    "prune",
     "read_checksums",
     "rollback",
     "save",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lib import registry
 from lib.errors import ArtifactError, LockedError, ProjectError
+from lib.provenance import user
 
 DONE, FAILED, USAGE, LOCKED = 0, 1, 2, 3
 
@@ -15,9 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.action == "promote":
-            registry.promote(options.task, options.version)
+            registry.promote(options.task, options.version, by=options.by, why=options.why)
         elif options.action == "rollback":
-            registry.rollback(options.task)
+            registry.rollback(options.task, by=options.by, why=options.why)
+        elif options.action == "diff":
+            print(comparison(options.task, options.first, options.second))
+            return DONE
         print(listing(options.task))
         return DONE
     except LockedError as error:
@@ -39,16 +43,29 @@ def _parser() -> argparse.ArgumentParser:
         ("list", "show the versions, newest last"),
         ("promote", "make an evaluated version the champion; a running service follows"),
         ("rollback", "make the champion before this one the champion again"),
+        ("diff", "say what tells two versions apart"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("--task", required=True, help="which task")
         if name == "promote":
             action.add_argument("version", help="its name")
+        if name in ("promote", "rollback"):
+            action.add_argument("--by", default=user(), help="who decides it (default: %(default)s)")
+            action.add_argument("--why", default="", help="for what reason")
+        if name == "diff":
+            action.add_argument("first", help="a version")
+            action.add_argument("second", help="another one")
     return parser
 
 
+def comparison(task: str, first: str, second: str) -> str:
+    """A line for everything that tells two versions apart; raises ArtifactError if one is missing or damaged."""
+    rows = registry.differences(registry.verify(task, first), registry.verify(task, second))
+    return "\n".join(f"{what:<24}  {one or '-'}  ->  {other or '-'}" for what, one, other in rows)
+
+
 def listing(task: str) -> str:
-    """A line a version: name, test accuracy, model, and which one serves."""
+    """A line a version: name, test accuracy, model, which one serves (*), and which one waits (?)."""
     now = registry.deployment(task)
     lines = []
     for name in registry.versions(task):
@@ -59,7 +76,8 @@ def listing(task: str) -> str:
             told = f"{scored:<18}  {version.card['model']}"
         except ArtifactError as error:
             told = f"damaged: {error}"
-        lines.append(f"{'*' if name == now['champion'] else ' '} {name}  {told}")
+        mark = {now["champion"]: "*", now["challenger"]: "?"}.get(name, " ")
+        lines.append(f"{mark} {name}  {told}")
     return "\n".join(lines) or f"Task {task!r} has no version; run ./run_pipeline.sh --task {task}."
 
 

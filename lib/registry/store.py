@@ -7,7 +7,7 @@ loaded with a fixed list of trusted types; nothing is ever unpickled.
 import importlib
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ CARD_FILE = "card.json"
 METRICS_FILE = "metrics.json"
 REFERENCE_FILE = "reference.parquet"
 PREDICTIONS_FILE = "predictions.csv"
+ADDITIONS_FILE = "additions.parquet"  # of an update: images of production that it was trained on besides
+CHANGES_FILE = "changes.csv"  # of an update: test images that it answers otherwise than its parent
 CHECKSUMS_FILE = "SHA256SUMS"
 REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
 # Everything our pipelines are made of that skops does not trust by itself.
@@ -89,6 +91,11 @@ class Version:
         return backbone.get("export", backbone["fingerprint"])
 
     @property
+    def lineage(self) -> dict:
+        """Of an update: parent, method, what was added; {} of a version that was trained from the data alone."""
+        return self.card.get("lineage", {})
+
+    @property
     def metrics(self) -> dict:
         """{"selection": ...}, and "test" once it has been evaluated."""
         return read_json(self.folder / METRICS_FILE)
@@ -124,7 +131,11 @@ def new_version_name() -> str:
 
 
 def save(
-    task: str, models: dict[str, Any], card: dict, metrics: dict, write_reference: Callable[[Path], None] | None = None
+    task: str,
+    models: dict[str, Any],
+    card: dict,
+    metrics: dict,
+    others: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Version:
     """Save a new version; it appears complete with its checksums, or not at all.
 
@@ -135,8 +146,8 @@ def save(
         MODEL_FILE and, for the paired comparison, RUNNER_UP_FILE.
     card, metrics : dict
         JSON values.
-    write_reference : callable, optional
-        Writes REFERENCE_FILE to the path it is given.
+    others : mapping of file name to callable, optional
+        Writes the file to the path it is given: REFERENCE_FILE and, of an update, what `lib.learning` adds.
 
     Returns
     -------
@@ -151,11 +162,9 @@ def save(
             _skops().dump(model, temporary / file)
         write_json(temporary / CARD_FILE, {"version": name, **card})
         write_json(temporary / METRICS_FILE, metrics)
-        files = [*models, CARD_FILE, METRICS_FILE]
-        if write_reference:
-            write_reference(temporary / REFERENCE_FILE)
-            files.append(REFERENCE_FILE)
-        _write_checksums(temporary, files)
+        for file, write in (others or {}).items():
+            write(temporary / file)
+        _write_checksums(temporary, [*models, CARD_FILE, METRICS_FILE, *(others or {})])
     return Version(name, folder / name)
 
 

@@ -12,8 +12,8 @@ from lib import registry, summary
 from lib.errors import ArtifactError, ProjectError
 from lib.parameters import read_notebook
 from lib.reports.history import changes, effect
-from lib.reports.page import TEMPLATES
-from lib.stages import RECORD_FILE, STAGES, Record, Stage
+from lib.reports.page import TEMPLATES, shown_stages
+from lib.stages import RECORD_FILE, Record, Stage
 from lib.storage import artifacts_dir, reports_dir, task_dir, write_text
 from lib.stylesheet import stylesheet
 from lib.summary import card_lines, interval
@@ -49,7 +49,7 @@ def _task(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "headline": headline(name),
-        "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in STAGES.values()],
+        "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in shown_stages(name)],
         "versions": versions[::-1],
         "card": _card(name, champion),
     }

@@ -2,15 +2,19 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from flask import g, request
 
 from lib.admission import Work
 from lib.errors import ImageError
+from lib.experiments import SHADOW
 from lib.prediction import Prediction, Predictor
 from lib.production import Logged
+from lib.quota import client_of
+from lib.serving import Arm, ServedTask
 from lib.storage import sha256_bytes
 from lib.web.context import production_log
 from lib.web.explain import explain
@@ -19,6 +23,8 @@ from lib.web.problems import Problem, from_image_error
 
 FIELD = "image"
 MAX_FILES = 64
+CLIENT_HEADER, CLIENT_COOKIE = "X-Client-ID", "client"
+MAX_CLIENT = 200  # characters that are looked at
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Answer:
     result : Prediction or ImageError
     explanations : dict
         See `explain`.
+    shadow : Prediction or None
+        Of the challenger in shadow.
     id : str
         32 hexadecimal digits, by which feedback finds it.
     """
@@ -46,6 +54,7 @@ class Answer:
     upload: Upload
     result: Prediction | ImageError
     explanations: dict[str, Any] = field(default_factory=dict, repr=False)
+    shadow: Prediction | None = field(default=None, repr=False)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -78,9 +87,23 @@ def read_uploads(limit: int = MAX_FILES) -> list[Upload]:
     return [Upload(file.filename, file.read()) for file in files]
 
 
-def classify(
-    predictor: Predictor, task: str, uploads: Sequence[Upload], work: Work, explained: Sequence[str] = ()
-) -> list[Answer]:
+def asked_arm(task: ServedTask) -> Arm:
+    """What answers the client of this request: the same whenever it comes."""
+    return task.arm(client_key(task.name))
+
+
+def client_key(task: str) -> str:
+    """Who asks, as a pseudonym: as the client says itself by header or cookie, or else by its address."""
+    said = request.headers.get(CLIENT_HEADER) or request.cookies.get(CLIENT_COOKIE)
+    return pseudonym(task, said[:MAX_CLIENT] if said else client_of(request.remote_addr))
+
+
+def pseudonym(task: str, client: str) -> str:
+    """16 hexadecimal digits: enough to see that answers or labels belong together, and not to whom."""
+    return sha256_bytes(f"{task} {client}".encode("utf-8", "replace"))[:16]
+
+
+def classify(arm: Arm, task: str, uploads: Sequence[Upload], work: Work, explained: Sequence[str] = ()) -> list[Answer]:
     """Wait for a core, then classify files and explain what was found; in the order of the files.
 
     Raises
@@ -92,37 +115,67 @@ def classify(
     """
     with work.slot():
         if not work.alone:  # a core for each is more than all cores for each in turn (benchmarks/serving.py)
-            predictor = predictor.with_threads(1)
-        results = predictor.predict([upload.data for upload in uploads], check=work.check)
+            arm = arm.with_threads(1)
+        predictor, files = arm.predictor, [upload.data for upload in uploads]
+        results = predictor.predict(files, check=work.check)
         if len(results) == 1 and isinstance(results[0], ImageError):
             raise from_image_error(results[0])
+        shadows = shadowed(arm, files, results, work)
         answers = [
-            Answer(upload, result, explain(predictor, upload.data, result, explained, work))
-            for upload, result in zip(uploads, results, strict=True)
+            Answer(upload, result, explain(predictor, upload.data, result, explained, work), shadow)
+            for upload, result, shadow in zip(uploads, results, shadows, strict=True)
         ]
     g.decisions = [(task, str(answer.result.decision)) for answer in answers if not answer.refused]
     return answers
 
 
-def keep(predictor: Predictor, task: str, answers: Sequence[Answer]) -> bool:
+def shadowed(
+    arm: Arm, files: list[bytes], results: Sequence[Prediction | ImageError], work: Work
+) -> list[Prediction | None]:  # fmt: skip
+    """What the challenger in shadow says to the same files; None where there is none, or a file was refused."""
+    told: list[Prediction | None] = [None] * len(results)
+    good = [place for place, result in enumerate(results) if isinstance(result, Prediction)]
+    if arm.shadow is None or not good:
+        return told
+    if arm.shadow.encoder.fingerprint == arm.predictor.encoder.fingerprint:
+        found = arm.shadow.answers(np.stack([results[place].vector for place in good]))
+    else:
+        found = arm.shadow.predict([files[place] for place in good], check=work.check)
+    for place, shadow in zip(good, found, strict=True):
+        told[place] = shadow if isinstance(shadow, Prediction) else None
+    return told
+
+
+def keep(arm: Arm, task: str, answers: Sequence[Answer]) -> bool:
     """Keep what was answered, but for refused files; whether it is durable, so that feedback will find it."""
     log = production_log(task)
     if log is None:
         return False
-    good, milliseconds = [answer for answer in answers if not answer.refused], 1000 * seconds_so_far()
-    rows = [
-        Logged(
-            id=answer.id,
-            version=predictor.version.name,
-            arm="champion",
-            label=answer.result.label,
-            probability=answer.result.probability,
-            decision=answer.result.decision,
-            distance=answer.result.distance,
-            milliseconds=milliseconds,
-            sha256=sha256_bytes(answer.upload.data),
-            vector=answer.result.vector,
-        )
-        for answer in good
-    ]
-    return log.record(rows, [answer.upload.data for answer in good])
+    rows, files = [], []
+    for answer in answers:
+        if answer.refused:
+            continue
+        row = logged_row(answer, answer.result, arm.name, arm.predictor, task)
+        rows.append(row)
+        if answer.shadow:
+            hidden = logged_row(answer, answer.shadow, SHADOW, arm.shadow, task)
+            rows.append(replace(hidden, id=uuid.uuid4().hex, shadow_of=row.id))
+        files += [answer.upload.data] * (len(rows) - len(files))
+    return log.record(rows, files)
+
+
+def logged_row(answer: Answer, result: Prediction, arm: str, predictor: Predictor, task: str) -> Logged:
+    """A row of the log."""
+    return Logged(
+        id=answer.id,
+        version=predictor.version.name,
+        arm=arm,
+        label=result.label,
+        probability=result.probability,
+        decision=result.decision,
+        distance=result.distance,
+        milliseconds=1000 * seconds_so_far(),
+        sha256=sha256_bytes(answer.upload.data),
+        vector=result.vector,
+        client=client_key(task),
+    )

@@ -6,9 +6,10 @@ from flask import Blueprint, request
 
 from lib.errors import FeedbackError, LogError
 from lib.production import Feedback
+from lib.quota import client_of
 from lib.serving import ServedTask
 from lib.storage import sha256_bytes
-from lib.web.classify import FIELD
+from lib.web.classify import FIELD, pseudonym
 from lib.web.context import admission, asked_task, production_log
 from lib.web.problems import Problem
 
@@ -48,7 +49,12 @@ def give() -> tuple[ServedTask, Feedback]:
         label, prediction, sha256 = read_feedback()
         try:
             return task, log.give_feedback(
-                label, task.predictor.classes, prediction=prediction, sha256=sha256, key=read_key()
+                label,
+                task.predictor.classes,
+                prediction=prediction,
+                sha256=sha256,
+                key=read_key(),
+                source=pseudonym(task.name, client_of(request.remote_addr)),
             )
         except FeedbackError as error:
             raise Problem({"unknown": 404, "reused": 422}[error.kind], str(error)) from error

@@ -1,10 +1,8 @@
-"""A line a request, as JSON for machines or as text for people, and the ids by which a request is found again."""
+"""A line a request, and the ids by which a request is found again."""
 
-import json
 import logging
 import re
 import uuid
-from datetime import UTC, datetime
 from time import perf_counter
 
 from flask import Flask, Response, g, request
@@ -14,31 +12,6 @@ PROBES = ("/livez", "/readyz", "/healthz", "/metrics")  # asked every few second
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, level 1
 
 access = logging.getLogger("access")
-
-
-class JsonFormatter(logging.Formatter):
-    """A log record as one line of JSON; line breaks in what clients sent stay inside it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "facts", {}),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
-
-
-def set_up_logging(*, as_json: bool) -> None:
-    """Write log lines to stderr; what no line shows is not looked up (the logging HOWTO, "Optimization")."""
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def request_id() -> str:

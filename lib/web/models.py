@@ -15,19 +15,19 @@ blueprint = Blueprint("models", __name__)
 def models() -> dict:
     """A task's versions, newest last, with their test scores; which one is the champion, and which one answers."""
     task = asked_task()
-    champion = registry.deployment(task.name)["champion"]
-    found = [_described(task.name, name, champion) for name in registry.versions(task.name)]
+    found = [_described(task.name, name, registry.deployment(task.name)) for name in registry.versions(task.name)]
     return {"task": task.name, "answering": task.predictor.version.name, "problem": task.problem, "models": found}
 
 
-def _described(task: str, name: str, champion: str | None) -> dict:
+def _described(task: str, name: str, pointer: dict) -> dict:
     """A version as JSON values; a damaged one says so."""
-    head = {"version": name, "champion": name == champion}
+    head = {"version": name, "champion": name == pointer["champion"], "challenger": name == pointer["challenger"]}
     try:
         version = registry.verify(task, name)
         card, scores = version.card, version.metrics.get("test")
         test = {key: scores[key] for key in ("n", "accuracy", "macro_f1")} if scores else None
         facts = {"model": card["model"], "classes": card["classes"], "created": card["provenance"]["created"]}
+        facts |= {"lineage": version.lineage, "gate": version.metrics.get("gate_rules", [])}
     except ArtifactError as error:
         return head | {"problem": str(error)}
     except (KeyError, TypeError) as error:
@@ -44,7 +44,7 @@ def promote(version: str) -> dict:
         if version not in registry.versions(task.name):
             raise Problem(404, f"Task {task.name!r} has no version {version[:80]!r}; GET /models lists them.")
         served_tasks().load(registry.evaluated(task.name, version))
-        registry.promote(task.name, version)
+        registry.promote(task.name, version, by="the API")
     except (ArtifactError, ParameterError, LockedError) as error:
         raise Problem(409, f"Version {version} cannot serve: {error}") from error
     task.follow()
@@ -57,7 +57,7 @@ def rollback() -> dict:
     """Make the last champion before this one that can be loaded the champion again; 409 where there is none."""
     task = asked_task()
     try:
-        version = registry.rollback(task.name, served_tasks().load)
+        version = registry.rollback(task.name, served_tasks().load, by="the API")
     except (ArtifactError, LockedError) as error:
         raise Problem(409, str(error)) from error
     task.follow()

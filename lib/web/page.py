@@ -14,7 +14,7 @@ from lib.production import ProductionLog
 from lib.serving import ServedTask
 from lib.stylesheet import stylesheet
 from lib.web import problems, words
-from lib.web.classify import FIELD, MAX_FILES, Answer, classify, keep, read_uploads
+from lib.web.classify import FIELD, MAX_FILES, Answer, asked_arm, classify, keep, read_uploads
 from lib.web.context import admission, asked_task, production_log, served_tasks
 from lib.web.explain import EXPLANATIONS, MAX_EXPLAINED
 from lib.web.feedback import MAX_LABEL, give
@@ -58,13 +58,13 @@ def answer() -> str:
     """What the images of the form are taken for; with the field `explain`, why."""
     with admission().accepted() as work:
         task = asked_task()
-        predictor = task.predictor
+        arm = asked_arm(task)
         explained = EXPLANATIONS if request.values.get("explain") else ()
-        if predictor.reference is None:
+        if arm.predictor.reference is None:
             explained = [name for name in explained if name != "neighbors"]
         uploads = read_uploads(MAX_EXPLAINED if explained else MAX_FILES)
-        answers = classify(predictor, task.name, uploads, work, explained)
-        logged = read_log() and keep(predictor, task.name, answers)
+        answers = classify(arm, task.name, uploads, work, explained)
+        logged = read_log() and keep(arm, task.name, answers)
         with work.slot():  # for the previews
             told = [described(answer, logged) for answer in answers]
     return rendered("answers.html" if is_fragment() else "page.html", task, answers=told)

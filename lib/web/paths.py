@@ -73,6 +73,29 @@ def _models() -> dict[str, Any]:
                 "responses": _responses({200: "Models"}, 400, 401, 404, 503),
             }
         },
+        "/experiment": {
+            "get": {
+                "summary": "Champion against challenger, and what labels say so far.",
+                "parameters": [_task()],
+                "responses": _responses({200: "Experiment"}, 400, 401, 404, 503),
+            },
+            "put": {
+                "summary": "Give a challenger a share of the clients, or let it answer in shadow.",
+                "parameters": [_task()],
+                "security": [{"token": []}],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WantedExperiment"}}},
+                },
+                "responses": _responses({200: "Experiment"}, 400, 401, 403, 404, 409, 413, 415, 503),
+            },
+            "delete": {
+                "summary": "Give all traffic to the champion again.",
+                "parameters": [_task()],
+                "security": [{"token": []}],
+                "responses": _responses({200: "Experiment"}, 400, 401, 403, 404, 409, 503),
+            },
+        },
         "/models/{version}/promote": {
             "post": {
                 "summary": "Make a version the champion, once it has been loaded.",

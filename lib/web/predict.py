@@ -2,7 +2,7 @@
 
 from flask import Blueprint, request
 
-from lib.web.classify import MAX_FILES, Answer, classify, keep, read_uploads
+from lib.web.classify import MAX_FILES, Answer, asked_arm, classify, keep, read_uploads
 from lib.web.context import admission, asked_task
 from lib.web.explain import MAX_EXPLAINED, read_explain
 from lib.web.problems import Problem, document, from_image_error
@@ -20,13 +20,14 @@ def predict() -> dict:
     """
     with admission().accepted() as work:
         task = asked_task()
-        predictor = task.predictor
+        arm = asked_arm(task)
+        predictor = arm.predictor
         top_k, explained, kept = read_top_k(len(predictor.classes)), read_explain(), read_log()
         uploads = read_uploads(MAX_EXPLAINED if explained else MAX_FILES)
-        answers = classify(predictor, task.name, uploads, work, explained)
-        logged = kept and keep(predictor, task.name, answers)
+        answers = classify(arm, task.name, uploads, work, explained)
+        logged = kept and keep(arm, task.name, answers)
     told = [described(answer, top_k) for answer in answers]
-    return {"task": task.name, "model": predictor.version.name, "logged": logged, "predictions": told}
+    return {"task": task.name, "model": predictor.version.name, "arm": arm.name, "logged": logged, "predictions": told}
 
 
 def read_top_k(n_classes: int) -> int:

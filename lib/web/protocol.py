@@ -11,9 +11,9 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 import lib
-from lib.prediction import Predictor
+from lib.serving import Arm
 from lib.web import problems
-from lib.web.classify import FIELD, MAX_FILES, Answer, Upload, classify, keep
+from lib.web.classify import FIELD, MAX_FILES, Answer, Upload, asked_arm, classify, keep
 from lib.web.context import admission, served_tasks
 from lib.web.health import readyz
 from lib.web.problems import Problem, from_image_error
@@ -75,7 +75,7 @@ def model_ready(model: str, version: str | None = None) -> dict:
 @blueprint.get("/models/<model>/versions/<version>")
 def metadata(model: str, version: str | None = None) -> dict:
     """A task's inputs and outputs, and the classes in the order of `probabilities`."""
-    predictor = asked(model, version)
+    predictor = asked(model, version).predictor
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1, len(predictor.classes)] if by_class else [-1]}
         for name, (datatype, by_class) in OUTPUTS.items()
@@ -95,20 +95,21 @@ def metadata(model: str, version: str | None = None) -> dict:
 def infer(model: str, version: str | None = None) -> Response:
     """Classify the image files of the input; one that is refused refuses the request, for tensors have no holes."""
     with admission().accepted() as work:
-        predictor = asked(model, version)
+        arm = asked(model, version)
+        predictor = arm.predictor
         body, binary = split_body(request.get_data(parse_form_data=False), request.headers.get(HEADER_LENGTH))
         wanted = read_outputs(body)
-        answers = classify(predictor, model, read_inputs(body, binary), work)
+        answers = classify(arm, model, read_inputs(body, binary), work)
         refuse_holes(answers)
-        logged = keep(predictor, model, answers)
+        logged = keep(arm, model, answers)
     head = {"model_name": model, "model_version": predictor.version.name, "parameters": {"logged": logged}}
     if isinstance(body.get("id"), str):
         head["id"] = body["id"]
     return packed(head, tensors(answers, predictor.classes, wanted), wanted)
 
 
-def asked(model: str, version: str | None) -> Predictor:
-    """What a task answers with.
+def asked(model: str, version: str | None) -> Arm:
+    """What a task answers this client with.
 
     Raises
     ------
@@ -116,10 +117,11 @@ def asked(model: str, version: str | None) -> Predictor:
         404 if another version is named than the one that answers.
     UnknownTaskError, ArtifactError
     """
-    predictor = served_tasks().get(model).predictor
-    if version not in (None, predictor.version.name):
-        raise Problem(404, f"Version {version[:80]!r} of {model} does not answer; {predictor.version.name} does.")
-    return predictor
+    arm = asked_arm(served_tasks().get(model))
+    name = arm.predictor.version.name
+    if version not in (None, name):
+        raise Problem(404, f"Version {version[:80]!r} of {model} does not answer; {name} does.")
+    return arm
 
 
 def read_inputs(body: dict[str, Any], binary: bytes) -> list[Upload]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lib.decisions import Decision
+from lib.experiments import CHALLENGER, CHAMPION, MODES, State
 from lib.web import classify, protocol
 
 TEXT, NUMBER, WHOLE, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
@@ -25,19 +26,52 @@ def schemas() -> dict[str, Any]:
     estimate = object_of({"value": SHARE, "low": NUMBER, "high": NUMBER})
     test = object_of({"n": WHOLE, "accuracy": estimate, "macro_f1": estimate})
     model = object_of(
-        {"version": TEXT, "champion": FLAG},
-        {"model": TEXT, "classes": list_of(TEXT), "created": TEXT, "test": or_null(test), "problem": TEXT},
-    )
+        {"version": TEXT, "champion": FLAG, "challenger": FLAG},
+        {"model": TEXT, "classes": list_of(TEXT), "created": TEXT, "test": or_null(test), "problem": TEXT,
+         "lineage": {"type": "object"},
+         "gate": list_of(object_of({"rule": TEXT, "value": TEXT, "passed": FLAG}))},
+    )  # fmt: skip
     return {
         "Answers": object_of(
-            {"task": TEXT, "model": TEXT, "logged": FLAG, "predictions": list_of({"oneOf": [answer, refused]})}
+            {
+                "task": TEXT,
+                "model": TEXT,
+                "arm": {"enum": [CHAMPION, CHALLENGER]},
+                "logged": FLAG,
+                "predictions": list_of({"oneOf": [answer, refused]}),
+            }
         ),
         "Feedback": object_of({"task": TEXT, "id": TEXT, "label": TEXT, "new": FLAG, "repeated": FLAG}),
         "Models": object_of({"task": TEXT, "answering": TEXT, "problem": TEXT, "models": list_of(model)}),
         "Change": object_of({"task": TEXT, "champion": TEXT, "answering": TEXT}),
+        **_of_experiments(),
         "Ready": object_of({"status": {"const": "ready"}, "tasks": list_of(state)}),
         **_of_protocol(),
         "Problem": object_of({"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT}, {"instance": TEXT}),
+    }
+
+
+def _of_experiments() -> dict[str, Any]:
+    """Champion against challenger."""
+    arm = object_of({"labels": WHOLE, "right": WHOLE, "clients": WHOLE})
+    gap = object_of({"value": NUMBER, "low": NUMBER, "high": NUMBER})
+    running = object_of(
+        {"id": TEXT, "champion": TEXT, "challenger": TEXT, "mode": {"enum": list(MODES)}, "share": NUMBER,
+         "effect": NUMBER, "started": NUMBER, "expires": NUMBER}
+    )  # fmt: skip
+    verdict = object_of(
+        {"state": {"enum": list(State.__args__)}, "text": TEXT, "difference": or_null(gap), CHAMPION: arm,
+         CHALLENGER: arm, "labels_needed": WHOLE}
+    )  # fmt: skip
+    wanted = object_of(
+        {},
+        {"challenger": TEXT, "mode": {"enum": list(MODES)}, "share": {"type": "number", "exclusiveMinimum": 0,
+         "exclusiveMaximum": 1}, "days": {"type": "number", "exclusiveMinimum": 0, "maximum": 365},
+         "effect": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}},
+    )  # fmt: skip
+    return {
+        "Experiment": object_of({"task": TEXT, "experiment": or_null(running), "verdict": or_null(verdict)}),
+        "WantedExperiment": wanted,
     }
 
 
