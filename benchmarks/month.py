@@ -230,6 +230,8 @@ def main() -> int:
         lost = lost_rows(folder, client)
         state = json.loads((folder / "artifacts" / TASK / "learning.json").read_text())
         results = [entry["result"] for entry in state["updates"]]
+        columns = ["update set off by", "result", "rules broken"]
+        print(table(columns, [(e["why"], e["result"], "; ".join(e["rules_broken"])) for e in state["updates"]]), "\n")
         end, best, start = (scores[told, 1.0] for told in ("at the end", "trained clean", "at the beginning"))
         short, forgotten = (mean(best, parts.classes) - mean(end, parts.classes), mean(start, old) - mean(end, old))
         facts = [

@@ -338,7 +338,9 @@ def test_the_command_line_updates_lists_and_reviews(task, some_labels, capsys):
     assert run("--task", task, "--quarantine") == 0
     assert "15  believed" in capsys.readouterr().out
     image = gather(task, Sources()).additions["sha256"].iloc[0]
-    assert run("--task", task, "--reject", image) == 0
+    assert run("--task", task, "--reject", image[:10]) == 0
+    assert run("--task", task, "--reject", "") == 2
+    assert "begins the SHA-256 of 15 labelled images" in capsys.readouterr().err
     assert run("--task", task, "--quarantine") == 0
     assert "1  left out: a person rejected it" in capsys.readouterr().out
     assert run("--task", task, "--accept", "Trouser", image) == 0

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from lib.errors import ArtifactError, DataError, LockedError, LogError, ProjectError, StageError
+from lib.errors import ArtifactError, DataError, LockedError, LogError, ParameterError, ProjectError, StageError
 from lib.incremental import METHODS
 from lib.labels import REVIEWS_FILE, Review, Rules, read_reviews, reviews_path, write_reviews
 from lib.learning.material import Sources, gather
@@ -55,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument("--quarantine", action="store_true", help="list labels that teach nothing until reviewed")
     actions.add_argument("--accept", metavar="LABEL", help=f"believe this label of images; {REVIEWS_FILE} keeps it")
     actions.add_argument("--reject", action="store_true", help="believe no label of images")
-    add("images", nargs="*", metavar="SHA256", help="images to accept or reject, as --quarantine lists them")
+    add(
+        "images",
+        nargs="*",
+        metavar="SHA256",
+        help="images to accept or reject, by the first digits that --quarantine lists",
+    )
     add("--method", choices=METHODS, default="exact", help="how to fit (default: %(default)s)")
     add("--no-approval", action="store_true", help="let what passes the gate serve, without waiting for a person")
     add("--every", type=float, default=60.0, metavar="SECONDS", help="between looks (default: %(default)g)")
@@ -89,8 +94,8 @@ def _act(options: argparse.Namespace) -> None:
     elif options.quarantine:
         print(told_quarantine(task, settings.sources))
     elif options.images:
-        review = Review(options.accept)
-        write_reviews(task, read_reviews(task) | dict.fromkeys(options.images, review))
+        images = whole_names(options.images, list(gather(task, settings.sources).audited["sha256"]))
+        write_reviews(task, read_reviews(task) | dict.fromkeys(images, Review(options.accept)))
         print(f"Kept in {display_path(reviews_path(task))}.")
     else:
         outcome = step(task, settings, asked=True)
@@ -105,6 +110,25 @@ def _watch(task: str | None, settings: Settings, seconds: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     watch(lambda: [task] if task else tasks(), settings, stopped, seconds)
+
+
+def whole_names(given: Sequence[str], known: Sequence[str]) -> list[str]:
+    """SHA-256 of the labelled images that these digits begin.
+
+    Raises
+    ------
+    ParameterError
+        If some begin none, or several.
+    """
+    found = []
+    for digits in given:
+        meant = [sha256 for sha256 in known if sha256.startswith(digits.lower())]
+        if len(meant) != 1:
+            raise ParameterError(
+                f"{digits!r} begins the SHA-256 of {len(meant)} labelled images, not of one; --quarantine lists them."
+            )
+        found += meant
+    return found
 
 
 def told_quarantine(task: str, sources: Sources) -> str:

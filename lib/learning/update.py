@@ -213,9 +213,13 @@ def update_metrics(
         COVERAGE,
         novelty_threshold(reference, val.vectors, REFUSED),
     )
+    scores = score(test.labels, test.after, material.classes, seed=material.champion.card["seed"])
+    # A class that came by feedback has no test image: of its F1, which is 0, nothing can be learned.
+    judged_share = len(np.unique(test.labels)) / len(material.classes)
+    scores["macro_f1"] = {name: value / judged_share for name, value in scores["macro_f1"].items()}
     return {
         "selection": material.champion.metrics.get("selection", {}),
-        "test": score(test.labels, test.after, material.classes, seed=material.champion.card["seed"]),
+        "test": scores,
         "held_back": {
             "n": len(held.labels),
             "before": accuracy(held.labels, held.answers[0]).to_json() if len(held.labels) else None,

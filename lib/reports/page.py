@@ -84,7 +84,7 @@ def page_facts(stage: Stage, task: str, entry: dict, provenance: dict) -> dict[s
         "error": entry["error"],
         "navigation": [
             {"title": other.title, "href": other.report(task).name, "current": other is stage}
-            for other in shown_stages(task)
+            for other in shown_stages(task, stage)
         ],
         "facts": facts,
         "parameters": [(name, _shown(value)) for name, value in entry["parameters"].items()],
@@ -92,9 +92,9 @@ def page_facts(stage: Stage, task: str, entry: dict, provenance: dict) -> dict[s
     }
 
 
-def shown_stages(task: str) -> list[Stage]:
-    """Those that make a model of the data, and of the others those that have a report."""
-    return [stage for stage in STAGES.values() if stage.by_default or stage.report(task).exists()]
+def shown_stages(task: str, current: Stage | None = None) -> list[Stage]:
+    """Those that make a model of the data, and of the others those that have a report, or are about to."""
+    return [stage for stage in STAGES.values() if stage.by_default or stage is current or stage.report(task).exists()]
 
 
 def _data_facts(task: str) -> list[tuple[str, str]]:
