@@ -5,7 +5,7 @@ both models answer every image and the client is told the champion's answer.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
 from math import isnan
 from time import time
@@ -15,10 +15,11 @@ from lib import registry
 from lib.errors import ArtifactError, ParameterError
 from lib.estimates import Estimate
 from lib.production import Outcomes, default_url, read_outcomes
-from lib.sequential import SHARE_LEVEL, Tally, difference, paired_difference, planned_labels, share_evidence
+from lib.sequential import SHARE_LEVEL, Tally, difference, paired_difference, planned_labels, share_evidence, tally
 
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
 MODES = ("split", "shadow")
+LEAST_EFFECT = 0.001
 DAY = 24 * 3600.0
 State = Literal["promote", "keep", "wait", "unbalanced"]
 
@@ -129,8 +130,10 @@ def start(
         raise ParameterError(f"mode must be {' or '.join(MODES)}, not {mode!r}.")
     if mode == "split" and not 0 < share < 1:
         raise ParameterError(f"share must lie between 0 and 1, not at {share:g}; the rest is the champion's.")
-    if not 0 < effect < 1 or not 0 < days <= 365:
-        raise ParameterError(f"effect must lie between 0 and 1 and days be at most 365, not {effect:g} and {days:g}.")
+    if not LEAST_EFFECT <= effect < 1 or not 0 < days <= 365:
+        raise ParameterError(
+            f"effect must lie between {LEAST_EFFECT:g} and 1 and days be at most 365, not {effect:g} and {days:g}."
+        )
     champion = registry.champion(task).name
     if challenger == champion:
         raise ArtifactError(f"Version {challenger} is the champion itself; name another one as challenger.")
@@ -156,14 +159,14 @@ def judge(experiment: Experiment, outcomes: Outcomes, accuracy: float) -> Verdic
     """
     if experiment.mode == "shadow":
         pairs = outcomes.pairs
-        first, second = (Tally(len(pairs), sum(pair[place] for pair in pairs)) for place in (0, 1))
+        first, second = (tally([(1, int(pair[place])) for pair in pairs]) for place in (0, 1))
         gap = _of_pairs(pairs, experiment.effect)
         planned, known = planned_labels(accuracy, experiment.effect) // 2, len(pairs)
     else:
         first, second = (_tally(outcomes, arm) for arm in (CHAMPION, CHALLENGER))
         gap = difference(first, second, experiment.effect)
         planned, known = planned_labels(accuracy, experiment.effect, experiment.share), first.n + second.n
-    clients = tuple(outcomes.clients.get(arm, 0) for arm in (CHAMPION, CHALLENGER))
+    clients = dealt(experiment, outcomes)
     needed = max(0, planned - known)
     state = _state(experiment, gap, clients, needed)
     return Verdict(state, _told(state, experiment, gap, needed), gap, first, second, clients, needed)
@@ -194,8 +197,22 @@ def _of_pairs(pairs: list[tuple[bool, bool]], effect: float) -> Estimate:
 
 def _tally(outcomes: Outcomes, arm: str) -> Tally:
     """Labels of one arm."""
-    right = outcomes.right.get(arm, [])
-    return Tally(len(right), sum(right))
+    by_client: dict[str, tuple[int, int]] = {}
+    for client, right in outcomes.right.get(arm, []):
+        n, n_right = by_client.get(client, (0, 0))
+        by_client[client] = (n + 1, n_right + right)
+    return tally(list(by_client.values()))
+
+
+def dealt(experiment: Experiment, outcomes: Outcomes) -> tuple[int, int]:
+    """Clients that champion and challenger have answered.
+
+    Those of another arm than the hash deals them to came while the challenger was being loaded; they do not count.
+    """
+    first, second = (
+        sum(experiment.arm(client) == arm for client in outcomes.clients.get(arm, ())) for arm in (CHAMPION, CHALLENGER)
+    )
+    return first, second
 
 
 def _state(experiment: Experiment, gap: Estimate, clients: tuple[int, ...], needed: int) -> State:
@@ -220,7 +237,10 @@ def _told(state: State, experiment: Experiment, gap: Estimate, needed: int) -> s
     }[state]
 
 
-def conclude(task: str, url: str = "", *, approval: bool = True, clock: Callable[[], float] = time) -> str:
+def conclude(
+    task: str, url: str = "", *, approval: bool = True, doubted: Set[str] = frozenset(),
+    clock: Callable[[], float] = time,
+) -> str:  # fmt: skip
     """End an experiment that has expired or, without a person's approval, that is decided; what was done, or "".
 
     Raises
@@ -236,18 +256,19 @@ def conclude(task: str, url: str = "", *, approval: bool = True, clock: Callable
     if experiment is None:
         registry.end_experiment(task, by="lib.experiments", why="it expired undecided")
         return "the experiment expired undecided; the challenger waits"
-    found = verdict(task, experiment, url)
+    found = verdict(task, experiment, url, doubted)
     if approval or found.state not in ("promote", "keep"):
         return ""
+    same = {"experiment": known}
     if found.state == "promote":
-        registry.promote(task, experiment.challenger, by="lib.experiments", why=found.text)
+        registry.promote(task, experiment.challenger, by="lib.experiments", why=found.text, expected=same)
     else:
-        registry.challenge(task, None, by="lib.experiments", why=found.text)
+        registry.challenge(task, None, by="lib.experiments", why=found.text, expected=same)
     return found.text
 
 
-def verdict(task: str, experiment: Experiment, url: str = "") -> Verdict:
-    """`judge` an experiment by the task's production log; raises LogError where it cannot be read."""
-    outcomes = read_outcomes(url or default_url(task), task, experiment.started)
+def verdict(task: str, experiment: Experiment, url: str = "", doubted: Set[str] = frozenset()) -> Verdict:
+    """`judge` an experiment by the task's production log, without labels of doubted images; raises LogError."""
+    outcomes = read_outcomes(url or default_url(task), task, experiment.started, doubted)
     test = registry.verify(task, experiment.champion).metrics["test"]
     return judge(experiment, outcomes, test["accuracy"]["value"])

@@ -18,7 +18,7 @@ from lib.storage import display_path, production_dir, write_csv
 
 REVIEWS_FILE = "reviews.csv"
 COLUMNS = ["sha256", "label", "state", "reason", "n_labels", "prediction", "created", "number", "source", "answered",
-           "probability", "version", "kept", "vector"]  # fmt: skip
+           "probability", "version", "kept", "vector", "backbone"]  # fmt: skip
 BELIEVED, QUARANTINED, LEFT_OUT = "believed", "quarantined", "left out"
 CONFLICT = "people gave it different labels"
 TRAINING = "the training data have another label for it"
@@ -120,36 +120,39 @@ def audit(
         COLUMNS; `label` is the latest, or the reviewed one; `state` is BELIEVED, QUARANTINED or LEFT_OUT, and `reason`
         says why, "" of those believed.
     """
-    flooded = given["number"].isin(_flooded(given, rules.flood))
-    rows = []
-    for sha256, said in given.assign(flooded=flooded).groupby("sha256", sort=False):
-        last = said.iloc[-1]
-        review = reviews.get(sha256)
-        label = review.label if review and review.label else last["label"]
-        state, reason = _judge(said, label, sha256, classes, trained, evaluated, review, rules)
-        rows.append((sha256, label, state, reason, len(said), *(last[name] for name in COLUMNS[5:])))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    by_image = given.groupby("sha256", sort=False)
+    found = given.drop_duplicates("sha256", keep="last").assign(
+        n_labels=lambda last: by_image.size()[last["sha256"]].values
+    )
+    decided = found["sha256"].map(reviews)
+    accepted = decided.map(lambda review: review.label, na_action="ignore")
+    found["label"] = accepted.where(accepted.notna(), found["label"])
+    meant = given["sha256"].map(found.set_index("sha256")["label"])
+    doubts = {
+        CONFLICT: by_image["label"].nunique() > 1,
+        CONFIDENT: _any((given["probability"] >= rules.confidence) & (given["answered"] != meant), given),
+        FLOOD: _any(given["number"].isin(_flooded(given, rules.flood)), given),
+    }
+    images, label = found["sha256"], found["label"]
+    known = images.map(trained)
+    reasons = [
+        (images.isin(evaluated), LEFT_OUT, EVALUATED),
+        (decided.notna() & accepted.isna(), LEFT_OUT, REJECTED),
+        (decided.notna(), BELIEVED, ""),
+        (images.map(doubts[CONFLICT]), QUARANTINED, CONFLICT),
+        (known.notna() & (known != label), QUARANTINED, TRAINING),
+        (label.isin(classes) & images.map(doubts[CONFIDENT]), QUARANTINED, CONFIDENT),
+        (images.map(doubts[FLOOD]), QUARANTINED, FLOOD),
+    ]
+    conditions = [condition.to_numpy(dtype=bool) for condition, _, _ in reasons]
+    found["state"] = np.select(conditions, [state for _, state, _ in reasons], BELIEVED)
+    found["reason"] = np.select(conditions, [reason for _, _, reason in reasons], "")
+    return found[COLUMNS].reset_index(drop=True)
 
 
-def _judge(
-    said: pd.DataFrame, label: str, sha256: str, classes: Set[str], trained: Mapping[str, str], evaluated: Set[str],
-    review: Review | None, rules: Rules,
-) -> tuple[str, str]:  # fmt: skip
-    """State and reason of one image's label."""
-    if sha256 in evaluated:
-        return LEFT_OUT, EVALUATED
-    if review:
-        return (LEFT_OUT, REJECTED) if review.label is None else (BELIEVED, "")
-    sure = (said["probability"] >= rules.confidence) & (said["answered"] != label)
-    for doubtful, reason in (
-        (said["label"].nunique() > 1, CONFLICT),
-        (trained.get(sha256, label) != label, TRAINING),
-        (label in classes and sure.any(), CONFIDENT),
-        (said["flooded"].any(), FLOOD),
-    ):
-        if doubtful:
-            return QUARANTINED, reason
-    return BELIEVED, ""
+def _any(rows: pd.Series, given: pd.DataFrame) -> pd.Series:
+    """Whether any row of an image is marked, by image."""
+    return rows.groupby(given["sha256"]).any()
 
 
 def _flooded(given: pd.DataFrame, limit: int) -> set[int]:
@@ -159,11 +162,12 @@ def _flooded(given: pd.DataFrame, limit: int) -> set[int]:
         times = told["created"].to_numpy()
         for _, same in told.groupby("label"):
             moments = same["created"].to_numpy()
+            starts = np.arange(len(moments))
             ends = np.searchsorted(moments, moments + HOUR, side="right")
-            for start in np.flatnonzero(ends - np.arange(len(moments)) > limit):
-                n_all = np.searchsorted(times, moments[start] + HOUR, side="right") - np.searchsorted(
-                    times, moments[start]
-                )
-                if 2 * (ends[start] - start) > n_all:
-                    found |= set(same["number"].iloc[start : ends[start]])
+            n_all = np.searchsorted(times, moments + HOUR, side="right") - np.searchsorted(times, moments)
+            begun = (ends - starts > limit) & (2 * (ends - starts) > n_all)
+            edges = np.zeros(len(moments) + 1, dtype=int)  # +1 where a flood begins, -1 behind its end
+            np.add.at(edges, starts[begun], 1)
+            np.add.at(edges, ends[begun], -1)
+            found |= set(same["number"].to_numpy()[np.cumsum(edges)[:-1] > 0])
     return found

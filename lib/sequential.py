@@ -6,6 +6,7 @@ the mixture sequential probability ratio test with a normal mixture. The check o
 and Malek, Anytime-Valid Inference for Multinomial Count Data (2022).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, nan, sqrt
 
@@ -17,22 +18,46 @@ from lib.estimates import Estimate
 LEVEL = 0.05
 POWER = 0.8
 SHARE_LEVEL = 0.01
+LEAST_CLIENTS = 20  # of each arm: of fewer the variance of clusters is too uncertain
 LEAST = 10  # labels of each arm before anything is said: before that the variance is a guess
 PRIOR = 100.0  # requests that the expected shares weigh as much as
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What labels say of one arm: how many there are, and how many answers were right."""
+    """What labels say of one arm.
+
+    Parameters
+    ----------
+    n, right : int
+        Labelled answers, and how many of them were right.
+    n_clients : int
+        Whose answers they are.
+    variance : float
+        Of the share that is right.
+    """
 
     n: int
     right: int
+    n_clients: int
+    variance: float
 
-    @property
-    def variance(self) -> float:
-        """Of one answer's being right; pulled to the middle, so that a short lucky run is not taken as certain."""
-        share = (self.right + 1) / (self.n + 2)
-        return share * (1 - share)
+
+def tally(by_client: Sequence[tuple[int, int]]) -> Tally:
+    """The tally of clients with (labelled answers, right ones) each.
+
+    Clients are dealt to arms, not answers, and one client's answers are alike: the variance is that of clusters, and
+    never less than that of independent answers, whose share is pulled to the middle, so that a short lucky run is not
+    taken as certain.
+    """
+    n, right, n_clients = sum(n for n, _ in by_client), sum(right for _, right in by_client), len(by_client)
+    middle = (right + 1) / (n + 2)
+    variance = middle * (1 - middle) / max(n, 1)
+    if n_clients > 1:
+        share = right / n
+        spread = sum((own_right - own_n * share) ** 2 for own_n, own_right in by_client) / n**2
+        variance = max(variance, spread * n_clients / (n_clients - 1))
+    return Tally(n, right, n_clients, variance)
 
 
 def difference(champion: Tally, challenger: Tally, effect: float) -> Estimate:
@@ -41,15 +66,13 @@ def difference(champion: Tally, challenger: Tally, effect: float) -> Estimate:
     Parameters
     ----------
     champion, challenger : Tally
-        Of different images.
     effect : float
         The difference one wants to find, at which the interval is best.
     """
-    if min(champion.n, challenger.n) < LEAST:
+    if min(champion.n, challenger.n) < LEAST or min(champion.n_clients, challenger.n_clients) < LEAST_CLIENTS:
         return Estimate(nan, -1.0, 1.0)
     value = challenger.right / challenger.n - champion.right / champion.n
-    variance = champion.variance / champion.n + challenger.variance / challenger.n
-    return _around(value, half_width(variance, effect))
+    return _around(value, half_width(champion.variance + challenger.variance, effect))
 
 
 def paired_difference(n: int, only_champion: int, only_challenger: int, effect: float) -> Estimate:

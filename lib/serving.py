@@ -113,22 +113,27 @@ class ServedTask:
                 self.n_failures += 1
                 logging.error("Task %s: the new model is not served: %s", self.name, error)
                 return
-            self._seen, self._predictor, self._trial, self.problem = signature, predictor, None, ""
+            trial, problem = self._load_trial(predictor.version.name)
+            self._seen, self._predictor, self._trial, self.problem = signature, predictor, trial, problem
             self.n_loads += 1
             logging.info("Task %s: model %s serves", self.name, predictor.version.name)
-            self._follow_experiment()
 
-    def _follow_experiment(self) -> None:
-        """Load the challenger if there is an experiment; where it cannot serve, the champion has all traffic."""
+    def _load_trial(self, champion: str) -> tuple[tuple[Experiment, Predictor] | None, str]:
+        """The experiment with this champion and its challenger, and why there is none though there should be.
+
+        Where the challenger cannot serve, the champion has all traffic.
+        """
         try:
             experiment = running(self.name)
-            if experiment and experiment.champion == self.answering:
-                self._trial = experiment, self._load(registry.evaluated(self.name, experiment.challenger))
-                logging.info("Task %s: challenger %s, %s", self.name, experiment.challenger, experiment.mode)
+            if experiment is None or experiment.champion != champion:
+                return None, ""
+            return (experiment, self._load(registry.evaluated(self.name, experiment.challenger))), ""
         except ProjectError as error:
-            self.problem, self._failed_at = f"The challenger takes no part: {error}", self._clock()
+            problem = f"The challenger takes no part: {error}"
+            self._failed_at = self._clock()
             self.n_failures += 1
-            logging.error("Task %s: %s", self.name, self.problem)
+            logging.error("Task %s: %s", self.name, problem)
+            return None, problem
 
 
 class ServedTasks:

@@ -147,7 +147,7 @@ def _comparison_inputs(task: str, values: Values) -> dict:
     outcomes = None
     if pointer["experiment"]:
         found = read_outcomes(values["log_url"] or default_url(task), task, pointer["experiment"]["started"])
-        outcomes = sha256_json([found.right, found.pairs, found.clients])
+        outcomes = sha256_json([found.right, found.pairs, {arm: sorted(ids) for arm, ids in found.clients.items()}])
     return {"versions": sha256_json(names), "labels": outcomes, **_dataset_inputs(task, values)}
 
 

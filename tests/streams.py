@@ -19,26 +19,24 @@ def unseen(label: str, n: int, *, start: int = 24) -> list[tuple[bytes, str]]:
 
 
 def answered(
-    log: ProductionLog, predictor: Predictor, images: Sequence[bytes], *, arm: str = "champion", client: str = "c"
+    log: ProductionLog, predictor: Predictor, images: Sequence[bytes], *, backbone: str | None = "", version: str = ""
 ) -> list[str]:
     """Classify images and log the answers: their ids."""
-    rows = []
+    rows, own = [], predictor.card["backbone"]["fingerprint"] if backbone == "" else backbone
     for data, result in zip(images, predictor.predict(images), strict=True):
         rows.append(
-            Logged(uuid.uuid4().hex, predictor.version.name, arm, result.label, result.probability, result.decision,
-                   result.distance, 5.0, sha256_bytes(data), result.vector, client)
+            Logged(uuid.uuid4().hex, version or predictor.version.name, "champion", result.label, result.probability,
+                   result.decision, result.distance, 5.0, sha256_bytes(data), result.vector, own)
         )  # fmt: skip
     assert log.record(rows, images)
     return [row.id for row in rows]
 
 
-def taught(
-    log: ProductionLog, predictor: Predictor, pairs: Iterable[tuple[bytes, str]], *, source: str | None = "somebody"
-) -> None:
+def taught(log: ProductionLog, predictor: Predictor, pairs: Iterable[tuple[bytes, str]], **answer: str | None) -> None:
     """Classify images, and give each its label."""
     pairs = list(pairs)
-    for id, (_, label) in zip(answered(log, predictor, [data for data, _ in pairs]), pairs, strict=True):
-        log.give_feedback(label, predictor.classes, prediction=id, source=source)
+    for id, (_, label) in zip(answered(log, predictor, [data for data, _ in pairs], **answer), pairs, strict=True):
+        log.give_feedback(label, predictor.classes, prediction=id, source="somebody")
 
 
 def copied_task(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:

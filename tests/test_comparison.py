@@ -76,7 +76,7 @@ def test_without_an_experiment_the_test_images_decide(n_better, state):
 
 def test_with_one_its_labels_decide():
     experiment = experiments.Experiment("e", "one", "two", "shadow", 0.0, 0.05, 0.0, 1e12)
-    outcomes = Outcomes({}, [(False, True)] * 60 + [(True, True)] * 100, {"champion": 5})
+    outcomes = Outcomes({}, [(False, True)] * 60 + [(True, True)] * 100, {"champion": {"a"}})
     pair = compare_paired(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int))
     version = SimpleNamespace(metrics={"test": {"accuracy": {"value": 0.85}}})
     assert comparison.verdict(experiment, outcomes, pair, (version, version))["state"] == "promote"

@@ -10,10 +10,11 @@ from test_production import DATA, row
 
 from lib import experiments, registry
 from lib.errors import ArtifactError, ParameterError
-from lib.experiments import Experiment, conclude, judge, running, start, verdict
+from lib.experiments import Experiment, conclude, dealt, judge, running, start, verdict
 from lib.production import Outcomes, ProductionLog, default_url, read_outcomes
 from lib.sequential import planned_labels
 from lib.serving import ServedTasks
+from lib.storage import sha256_bytes
 
 DAY = 24 * 3600.0
 
@@ -68,10 +69,13 @@ def test_another_experiment_deals_anew():
 
 
 def outcomes(first, second, clients=(100, 100)):
-    """(n, right) of both arms."""
-    right = {arm: [True] * k + [False] * (n - k)
-             for arm, (n, k) in (("champion", first), ("challenger", second))}  # fmt: skip
-    return Outcomes(right, [], dict(zip(("champion", "challenger"), clients, strict=True)))
+    """(n, right) of both arms, each label of another client; and how many clients each arm had."""
+    arms, right, asked = ("champion", "challenger"), {}, {}
+    for arm, (n, k), n_clients in zip(arms, (first, second), clients, strict=True):
+        right[arm] = [(str(place), place < k) for place in range(n)]
+        dealt = (name for name in map(str, range(100_000)) if experiment().arm(name) == arm)
+        asked[arm] = {next(dealt) for _ in range(n_clients)}
+    return Outcomes(right, [], asked)
 
 
 def test_few_labels_decide_nothing_and_say_how_many_are_missing():
@@ -102,12 +106,19 @@ def test_without_a_difference_the_champion_stays_once_the_planned_labels_are_the
 def test_clients_that_were_dealt_otherwise_than_set_forbid_a_verdict():
     found = judge(experiment(), outcomes((1000, 800), (1000, 900), clients=(600, 900)), 0.85)
     assert found.state == "unbalanced"
-    assert judge(experiment(share=0.6), outcomes((1000, 800), (1000, 900), clients=(600, 900)), 0.85).state == "promote"
+
+
+def test_clients_that_came_while_the_challenger_was_loaded_do_not_count():
+    found = outcomes((1000, 800), (1000, 900))
+    late = {name for name in map(str, range(2000)) if experiment().arm(name) == "challenger"}
+    found.clients["champion"] |= late
+    assert dealt(experiment(), found) == (100, 100)
+    assert judge(experiment(), found, 0.85).state == "promote"
 
 
 def test_in_shadow_both_answer_the_same_images():
     pairs = [(True, True)] * 200 + [(False, True)] * 40 + [(True, False)] * 5
-    found = judge(experiment(mode="shadow", share=0.0), Outcomes({"champion": []}, pairs, {"champion": 9}), 0.85)
+    found = judge(experiment(mode="shadow", share=0.0), Outcomes({"champion": []}, pairs, {"champion": {"a"}}), 0.85)
     assert (found.state, found.champion.right, found.challenger.right) == ("promote", 205, 240)
 
 
@@ -127,9 +138,10 @@ def test_outcomes_count_the_latest_label_of_each_answer_and_pair_shadows():
     for name, label in ((names[0], "dog"), (names[0], "cat"), (names[1], "dog"), (names[3], "dog")):
         with_log.give_feedback(label, classes, prediction=name)
     found = read_outcomes(default_url("t"), "t", 0.0)
-    assert found.right == {"champion": [True, False], "challenger": [False]}
+    assert found.right == {"champion": [("a", True), ("c", False)], "challenger": [("b", False)]}
     assert found.pairs == [(False, True)]
-    assert found.clients == {"champion": 2, "challenger": 1, "shadow": 1}
+    assert found.clients == {"champion": {"a", "c"}, "challenger": {"b"}, "shadow": {"c"}}
+    assert read_outcomes(default_url("t"), "t", 0.0, doubted={sha256_bytes(DATA)}).right == {}
     assert read_outcomes(default_url("t"), "t", 1e12) == Outcomes()
     with_log.close()
 
@@ -181,7 +193,7 @@ def test_it_is_concluded_by_its_labels_where_nobody_has_to_approve(task, challen
     for arm, version, right in (("champion", old, not better), ("challenger", challenger, better)):
         for number in range(150):
             name = f"{arm}{number}"
-            log.record([row(name, arm=arm, version=version, client=name)], [DATA])
+            log.record([row(name, name.encode(), arm=arm, version=version, client=name)], [name.encode()])
             log.give_feedback("cat" if right else "dog", ["cat", "dog"], prediction=name)
     assert conclude(task, approval=True) == ""
     assert running(task) is not None
@@ -195,12 +207,25 @@ def test_it_is_concluded_by_its_labels_where_nobody_has_to_approve(task, challen
 
 @pytest.mark.parametrize(
     "changed", [{"mode": "both"}, {"share": 0.0}, {"share": 1.0}, {"share": float("nan")}, {"effect": 0.0},
-                {"days": 0.0}, {"days": 400.0}]
+                {"effect": 1e-200}, {"days": 0.0}, {"days": 400.0}]
 )  # fmt: skip
 def test_values_that_make_no_experiment_are_refused(task, challenger, changed):
     with pytest.raises(ParameterError):
         start(task, challenger, **changed)
     assert running(task) is None
+
+
+def test_what_was_decided_for_another_state_of_things_is_not_done(task, challenger):
+    champion = registry.champion(task).name
+    start(task, challenger)
+    with pytest.raises(ArtifactError, match="another experiment was set"):
+        registry.promote(task, challenger, expected={"champion": champion, "experiment": None})
+    with pytest.raises(ArtifactError, match="another champion and experiment was set"):
+        registry.challenge(task, None, expected={"champion": "older", "experiment": None})
+    with pytest.raises(ArtifactError, match="another champion"):
+        registry.begin_experiment(task, challenger, 0.5, {"champion": "older"})
+    assert registry.deployment(task)["champion"] == champion
+    assert running(task) is not None
 
 
 def test_the_champion_cannot_challenge_itself(task):
@@ -209,7 +234,7 @@ def test_the_champion_cannot_challenge_itself(task):
 
 
 def test_a_damaged_experiment_is_said_so(task, challenger):
-    registry.begin_experiment(task, challenger, 0.5, {"id": "e"})
+    registry.begin_experiment(task, challenger, 0.5, {"id": "e", "champion": registry.champion(task).name})
     with pytest.raises(ArtifactError, match="end it and begin anew"):
         running(task)
 

@@ -35,7 +35,7 @@ def given(*rows):
         found.append({
             "number": number, "created": float(number), "label": label, "source": "s", "prediction": f"p{number}",
             "sha256": image, "kept": True, "version": "v", "arm": "champion", "answered": "cat", "probability": 0.6,
-            "decision": "unsure", "vector": b"", **changed,
+            "decision": "unsure", "vector": b"", "backbone": "f", **changed,
         })  # fmt: skip
     return pd.DataFrame(found, columns=LABEL_COLUMNS)
 

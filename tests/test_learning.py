@@ -1,6 +1,6 @@
 """From labels that people gave to a version that serves, or waits, or is refused; and what survives being killed."""
 
-import json
+import io
 import os
 import signal
 import subprocess
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY_CLASSES
+from PIL import Image
 from streams import copied_task, taught, unseen
 
 from lib import experiments, learning, registry
@@ -18,14 +19,14 @@ from lib.errors import ArtifactError, DataError, LockedError, LogError
 from lib.gate import Margins
 from lib.incremental import refit
 from lib.labels import BELIEVED, Review, write_reviews
-from lib.learning import Settings, Sources, Triggers, due, gather, make_update, step
+from lib.learning import Settings, Sources, Triggers, decide, due, gather, make_update, step
 from lib.learning import __main__ as command
-from lib.learning.material import OTHER_BACKBONE, WAITING, vectors_of
+from lib.learning.material import NEAR_COPY, OTHER_BACKBONE, WAITING, vectors_of
 from lib.learning.triggers import fallen_accuracy
 from lib.learning.worker import read_state, state_path, write_merged
 from lib.prediction import Predictor
 from lib.production import ProductionLog, default_url
-from lib.storage import PROJECT_ROOT, lock, read_json, read_table, reports_dir, task_dir, write_json
+from lib.storage import PROJECT_ROOT, lock, read_json, read_table, reports_dir, sha256_bytes, task_dir, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 NEW = "Sneaker"
@@ -170,24 +171,96 @@ def test_a_label_that_is_doubted_later_is_unlearned(task, log, predictor, some_l
     assert doubtful not in set(gather(task, Sources()).additions["sha256"])
 
 
-def test_vectors_of_another_backbone_are_left_out(task, log, predictor, some_labels):
-    path = registry.champion(task).folder / registry.CARD_FILE
-    other = predictor.version.name.replace("2", "1", 1)
-    card = json.loads(path.read_text())
-    card["backbone"]["fingerprint"] = "another"
-    copy = path.parent.parent / other
-    copy.mkdir()
-    for file in path.parent.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    write_json(copy / registry.CARD_FILE, card)
-    registry.store._write_checksums(copy, sorted(registry.read_checksums(path.parent)))
-    pairs = unseen("Bag", 3, start=100)
-    foreign = Predictor.from_version(registry.champion(task))
-    object.__setattr__(foreign.version, "name", other)
-    taught(log, foreign, pairs)
-    audited = gather(task, Sources()).audited
-    assert OTHER_BACKBONE in set(audited["reason"])
-    assert set(audited.loc[audited["state"] == BELIEVED, "version"]) == {predictor.version.name}
+def test_vectors_of_another_backbone_are_left_out(task, log, predictor):
+    """What an earlier release logged does not say which it was: the version does, while it is kept."""
+    bags = unseen("Bag", 12)
+    taught(log, predictor, bags[:3])
+    taught(log, predictor, bags[3:6], backbone="another")
+    taught(log, predictor, bags[6:9], backbone=None)
+    taught(log, predictor, bags[9:], backbone=None, version="2001-pruned")
+    names = [sha256_bytes(data) for data, _ in bags]
+    audited = gather(task, Sources()).audited.set_index("sha256").loc[names]
+    foreign = [reason == OTHER_BACKBONE for reason in audited["reason"]]
+    assert foreign == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
+
+
+def copy_of(data):
+    """The same picture in another file."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def test_copies_of_what_judges_do_not_teach_and_copies_of_each_other_stay_on_one_side(task, log, predictor):
+    test = gather_quietly(task, log).test
+    judge = (test.root / test.manifest["path"].iloc[0]).read_bytes()
+    bags = unseen("Bag", 20)
+    taught(log, predictor, [(copy_of(judge), test.manifest["label"].iloc[0])])
+    taught(log, predictor, bags)
+    taught(log, predictor, [(copy_of(data), label) for data, label in bags])
+    material = gather(task, Sources())
+    reasons = material.audited.set_index("sha256")["reason"]
+    assert reasons[sha256_bytes(copy_of(judge))] == NEAR_COPY
+    sides = material.additions.set_index("sha256")["held_back"]
+    both = [(sha256_bytes(data), sha256_bytes(copy_of(data))) for data, _ in bags]
+    both = [pair for pair in both if set(pair) <= set(sides.index)]
+    assert len(both) > 15
+    assert all(sides[one] == sides[other] for one, other in both)
+    assert 0 < sides.sum() < len(sides)
+
+
+def gather_quietly(task, log):
+    """The material before anything was said."""
+    log.counts()
+    return gather(task, Sources())
+
+
+def test_another_share_that_is_held_back_moves_no_image_that_was_learned(task, some_labels):
+    trusting = Settings(approval=False, margins=Margins(1, 1, 1, 1000))
+    step(task, trusting, asked=True)
+    before = gather(task, Sources()).additions.set_index("sha256")["held_back"]
+    after = gather(task, Sources(held_back=0.9)).additions.set_index("sha256")["held_back"]
+    assert (before == after[before.index]).all()
+
+
+def test_a_decision_counts_also_where_the_log_has_forgotten(task, log, predictor, some_labels):
+    step(task, Settings(approval=False, margins=Margins(1, 1, 1, 1000)), asked=True)
+    first, second = gather(task, Sources()).additions["sha256"].iloc[:2]
+    log.max_days = -1.0
+    log.prune()
+    assert run("--task", task, "--reject", first) == 0
+    assert run("--task", task, "--accept", "Bag", second) == 0
+    additions = gather(task, Sources()).additions.set_index("sha256")
+    assert first not in additions.index
+    assert additions.loc[second, "label"] == "Bag"
+
+
+def test_a_class_whose_images_were_taken_back_is_said_once(task, log, predictor):
+    taught(log, predictor, unseen(NEW, 8))
+    step(task, Settings(approval=False, margins=Margins(1, 1, 1, 1000)), asked=True)
+    assert NEW in registry.champion(task).card["classes"]
+    write_reviews(task, {sha256_bytes(data): Review(None) for data, _ in unseen(NEW, 8)})
+    taught(log, predictor, unseen("Bag", 5))
+    with pytest.raises(DataError, match="no images left to learn from"):
+        step(task, AT_ONCE)
+    assert read_state(task)["updates"][-1]["result"] == "failed"
+    assert step(task, AT_ONCE) is None  # not again, before something else is said
+
+
+def test_an_update_is_left_where_another_champion_was_set_meanwhile(task, some_labels):
+    outcome = make_update(task, gather(task, Sources()), margins=Margins(1, 1, 1, 1000))
+    registry.promote(task, outcome.version.name)
+    again = make_update(task, gather(task, Sources()), margins=Margins(1, 1, 1, 1000))
+    registry.rollback(task)
+    for approval in (True, False):
+        assert decide(task, again, Settings(approval=approval)).startswith("left: Meanwhile another champion")
+    assert registry.deployment(task)["challenger"] is None
+
+
+def test_nothing_is_read_where_nothing_was_said(task, some_labels, monkeypatch):
+    step(task, AT_ONCE)
+    monkeypatch.setattr("lib.learning.worker.gather", lambda *_: pytest.fail("the log was read"))
+    assert step(task, AT_ONCE) is None
 
 
 def test_a_task_whose_data_have_changed_is_trained_anew_first(task, log):

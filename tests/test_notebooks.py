@@ -12,6 +12,7 @@ from conftest import TINY_CLASSES
 from streams import copied_task, taught, unseen
 
 from lib import registry
+from lib.learning import Sources, gather
 from lib.parameters import cell_source, read_notebook, read_parameters
 from lib.prediction import Predictor
 from lib.production import ProductionLog, default_url
@@ -197,3 +198,16 @@ def test_without_a_log_retraining_says_so_in_its_report(tiny_task, tmp_path, mon
     result = run_pipeline("retraining", "--task", tiny_task, environment=own)
     assert result.returncode == 1
     assert "production log cannot be read" in result.stderr
+
+
+def test_a_retraining_learns_the_images_of_production_too(production):
+    champion = registry.champion(production)
+    command = [sys.executable, "-m", "lib.learning", "--task", production, "--retrain"]
+    result = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    after = registry.champion(production)
+    assert after.name != champion.name
+    assert after.card["classes"] == sorted([*champion.card["classes"], "Sneaker"])
+    assert after.card["data"]["n"]["train"] > champion.card["data"]["n"]["train"]
+    assert after.metrics["test"]["classes"]["Sneaker"]["n"] > 0
+    assert len(gather(production, Sources()).additions) == 0  # what was said is in the data now

@@ -13,10 +13,17 @@ from lib.sequential import (
     paired_difference,
     planned_labels,
     share_evidence,
+    tally,
 )
 
 RUNS = 1000
 EFFECT = 0.05
+
+
+def apart(n, right):
+    """The tally of n clients with a label each."""
+    middle = (right + 1) / (n + 2)
+    return Tally(n, right, n, middle * (1 - middle) / n)
 
 
 def looked_at_always(champion, challenger, n, *, seed, effect=EFFECT, every=5):
@@ -25,8 +32,8 @@ def looked_at_always(champion, challenger, n, *, seed, effect=EFFECT, every=5):
     better = worse = 0
     for _ in range(RUNS):
         first, second = (np.cumsum(draw.random(n // 2) < accuracy) for accuracy in (champion, challenger))
-        for count in range(10, n // 2 + 1, every):
-            found = difference(Tally(count, int(first[count - 1])), Tally(count, int(second[count - 1])), effect)
+        for count in range(20, n // 2 + 1, every):
+            found = difference(apart(count, int(first[count - 1])), apart(count, int(second[count - 1])), effect)
             if found.low > 0 or found.high < 0:
                 better, worse = better + (found.low > 0), worse + (found.high < 0)
                 break
@@ -49,6 +56,47 @@ def test_at_five_points_it_finds_the_better_arm_with_the_planned_number_of_label
     assert less <= LEVEL
 
 
+def test_a_tally_of_single_labels_has_the_variance_of_independent_ones():
+    found = tally([(1, 1)] * 80 + [(1, 0)] * 20)
+    assert (found.n, found.right, found.n_clients) == (100, 80, 100)
+    assert found.variance == pytest.approx(0.8 * 0.2 / 100, rel=0.03)
+
+
+def test_answers_of_one_client_are_alike_and_tell_less():
+    alone, alike = tally([(1, 1)] * 80 + [(1, 0)] * 20), tally([(4, 4)] * 20 + [(4, 0)] * 5)
+    assert (alike.n, alike.right) == (alone.n, alone.right)
+    assert alike.variance > 3 * alone.variance
+    assert tally([]).n == 0
+
+
+@pytest.mark.parametrize(("n_clients", "most"), [(40, 0.1), (200, LEVEL)])
+def test_clients_that_differ_do_not_make_it_err(n_clients, most):
+    draw, wrong, runs = np.random.default_rng(6), 0, 300
+    for _ in range(runs):
+        counts = []
+        for _ in range(2):
+            skill = draw.beta(9, 1, n_clients)
+            owner = draw.integers(0, n_clients, 600)
+            right = draw.random(600) < skill[owner]
+            counts.append((owner, right))
+        for n in range(50, 601, 50):
+            arms = []
+            for owner, right in counts:
+                n_own = np.bincount(owner[:n], minlength=n_clients)
+                n_right = np.bincount(owner[:n], weights=right[:n], minlength=n_clients).astype(int)
+                arms.append(tally([pair for pair in zip(n_own.tolist(), n_right.tolist(), strict=True) if pair[0]]))
+            found = difference(*arms, EFFECT)
+            if found.low > 0 or found.high < 0:
+                wrong += 1
+                break
+    assert wrong / runs <= most + 2 * np.sqrt(LEVEL * (1 - LEVEL) / runs)
+
+
+def test_few_clients_say_nothing_however_many_their_labels():
+    found = difference(tally([(100, 50)] * 19), tally([(100, 90)] * 19), EFFECT)
+    assert (found.low, found.high) == (-1, 1)
+
+
 def test_a_plain_test_looked_at_always_would_err_many_times_more_often():
     draw = np.random.default_rng(0)
     wrong = 0
@@ -65,16 +113,16 @@ def test_the_plan_grows_as_the_effect_shrinks_and_as_shares_part():
 
 
 def test_few_labels_say_nothing():
-    found = difference(Tally(9, 0), Tally(9, 9), EFFECT)
+    found = difference(apart(19, 0), apart(19, 19), EFFECT)
     assert np.isnan(found.value)
     assert (found.low, found.high) == (-1, 1)
 
 
 def test_the_same_images_need_fewer_labels():
-    apart = difference(Tally(400, 340), Tally(400, 360), EFFECT)
+    split = difference(apart(400, 340), apart(400, 360), EFFECT)
     paired = paired_difference(400, 10, 30, EFFECT)
-    assert paired.value == pytest.approx(apart.value) == pytest.approx(0.05)
-    assert paired.high - paired.low < 0.7 * (apart.high - apart.low)
+    assert paired.value == pytest.approx(split.value) == pytest.approx(0.05)
+    assert paired.high - paired.low < 0.7 * (split.high - split.low)
 
 
 def test_paired_without_a_difference_it_errs_at_most_at_its_level():

@@ -45,3 +45,15 @@ def test_a_card_in_lines_has_no_nested_value():
     assert lines["precision"] == "fp32"  # of cards of 0.1, which do not tell
     assert lines["temperature"] == "0.844 (fitted on out-of-fold predictions)"
     assert all(isinstance(text, str) for text in lines.values())
+
+
+def test_an_update_tells_what_it_was_made_from_and_the_rules_it_was_held_to():
+    gate = [{"rule": "not worse", "value": "+1.0", "passed": True}, {"rule": "true", "value": "0.3", "passed": False}]
+    lineage = {"parent": "v0", "method": "exact", "why": "50 new labels", "added": {"cat": 3, "dog": 4},
+               "n_held_back": 2, "new_classes": [], "gate": gate}  # fmt: skip
+    lines = dict(summary.card_lines(CARD | {"lineage": lineage}))
+    assert lines["made from"] == "v0, exact, set off by: 50 new labels"
+    assert lines["labels from production"] == "3 cat, 4 dog; 2 held back"
+    assert lines["new classes"] == "none"
+    assert lines["gate"] == "not worse: +1.0; true: 0.3 (FAILED)"
+    assert "made from" not in dict(summary.card_lines(CARD))

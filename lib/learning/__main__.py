@@ -94,7 +94,9 @@ def _act(options: argparse.Namespace) -> None:
     elif options.quarantine:
         print(told_quarantine(task, settings.sources))
     elif options.images:
-        images = whole_names(options.images, list(gather(task, settings.sources).audited["sha256"]))
+        material = gather(task, settings.sources)
+        known = [*dict.fromkeys([*material.audited["sha256"], *material.additions["sha256"]])]
+        images = whole_names(options.images, known)
         write_reviews(task, read_reviews(task) | dict.fromkeys(images, Review(options.accept)))
         print(f"Kept in {display_path(reviews_path(task))}.")
     else:

@@ -57,9 +57,18 @@ def due(material: Material, state: dict, triggers: Triggers, now: float, *, alar
 
 
 def new_labels(material: Material, state: dict) -> pd.DataFrame:
-    """Believed labels that the last update did not know."""
-    audited = material.audited
-    return audited[(audited["state"] == BELIEVED) & (audited["number"] > state.get("number", 0))]
+    """Believed labels that the last update did not know, or that a person decided otherwise since."""
+    audited, newest = material.audited, state.get("number", 0)
+    if len(material.given) and newest > material.given["number"].max():
+        newest = 0  # the log was begun anew
+    reviewed = reviews_since(material, state)
+    return audited[(audited["state"] == BELIEVED) & ((audited["number"] > newest) | audited["sha256"].isin(reviewed))]
+
+
+def reviews_since(material: Material, state: dict) -> set[str]:
+    """SHA-256 of images of which a person decided something else since the last update."""
+    known = state.get("reviews", {})
+    return {sha256 for sha256, review in material.reviews.items() if known.get(sha256, "") != review.label}
 
 
 def fallen_accuracy(material: Material) -> str:

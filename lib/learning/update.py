@@ -86,6 +86,7 @@ def make_update(
         raise DataError(f"There is nothing new to learn for task {task!r}: no label is believed yet.")
     if not len(material.test.labels):
         raise DataError(f"Task {task!r} has no test image to judge an update by.")
+    check_classes(task, material)
     before = material.champion.load()
     started = perf_counter()
     after = fit(before, material, method)
@@ -109,6 +110,17 @@ def make_update(
     version = registry.save(task, {registry.MODEL_FILE: after}, card, metrics, others)
     record_opening(task, version)
     return Outcome(version, gate, forgetting, changes, seconds)
+
+
+def check_classes(task: str, material: Material) -> None:
+    """Raise DataError if a class has fewer than two images to be trained on, since people took back what taught it."""
+    labels = [*material.train.manifest["label"], *material.learned["label"]]
+    few = [label for label in material.classes if labels.count(label) < 2]
+    if few:
+        raise DataError(
+            f"Class {', '.join(few)} has no images left to learn from, for labels were taken back; give it labels, or "
+            f"go back to a version without it: python -m lib.registry rollback --task {task}."
+        )
 
 
 def fit(model: CalibratedClassifierCV, material: Material, method: str) -> CalibratedClassifierCV:

@@ -15,13 +15,15 @@ from time import time
 from typing import Any
 
 from lib import registry
-from lib.errors import ArtifactError, LockedError, ProjectError, StageError
+from lib.errors import ArtifactError, DataError, LockedError, ProjectError, StageError
 from lib.experiments import conclude, running
 from lib.gate import Margins
-from lib.labels import BELIEVED
+from lib.labels import BELIEVED, QUARANTINED, read_reviews
 from lib.learning.material import Material, Sources, gather
 from lib.learning.triggers import Triggers, due
 from lib.learning.update import Outcome, make_update
+from lib.production import default_url
+from lib.production.reading import read_counts
 from lib.provenance import utc_now
 from lib.storage import PROJECT_ROOT, lock, production_dir, read_json, reports_dir, task_dir, write_csv, write_json
 from lib.tasks import LEARNING_FILE
@@ -80,44 +82,63 @@ def step(task: str, settings: Settings, *, asked: bool = False, clock: Callable[
             raise ArtifactError(f"An experiment of task {task!r} runs; end it first, for it compares two fixed models.")
         return None
     with lock(task_dir(task) / PIPELINE_LOCK):
+        state = read_state(task)
+        if not asked and not is_news(task, settings, state):
+            return None
         material = gather(task, settings.sources)
         list_quarantined(task, material)
-        state = read_state(task)
         why = "asked for" if asked else due(material, state, settings.triggers, clock(), alarm=is_alarmed(task))
         if not why:
             return None
-        outcome = make_update(task, material, settings.method, margins=settings.margins, why=why)
-        result = decide(task, outcome, settings)
-        remember(task, state, material, outcome, result, clock())
+        try:
+            outcome = make_update(task, material, settings.method, margins=settings.margins, why=why)
+        except DataError:
+            remember(task, state, material, None, "failed", clock())  # not again before something else is said
+            raise
+        remember(task, state, material, outcome, decide(task, outcome, settings), clock())
         registry.prune(task, settings.keep)
         return outcome
 
 
 def decide(task: str, outcome: Outcome, settings: Settings) -> str:
-    """Promote an update that passed, let it wait, or leave it: "promoted", "challenger" or "refused"."""
+    """Promote an update that passed, let it wait, or leave it: "promoted", "challenger", "refused" or "left: why"."""
     name, lineage = outcome.version.name, outcome.version.lineage
     if not outcome.gate.passed:
         return "refused"
-    if settings.approval:
-        registry.challenge(task, name, by="lib.learning", why=lineage["why"])
-        return "challenger"
-    registry.promote(task, name, by="lib.learning", why=f"{lineage['why']}; it passed the gate")
-    return "promoted"
+    # The gate held it against this champion only; an experiment that began meanwhile compares two fixed models.
+    expected = {"champion": lineage["parent"], "experiment": None}
+    try:
+        if settings.approval:
+            registry.challenge(task, name, by="lib.learning", why=lineage["why"], expected=expected)
+            return "challenger"
+        registry.promote(task, name, by="lib.learning", why=f"{lineage['why']}; it passed the gate", expected=expected)
+        return "promoted"
+    except ArtifactError as error:
+        return f"left: {error}"
 
 
-def remember(task: str, state: dict, material: Material, outcome: Outcome, result: str, now: float) -> None:
-    """Write what this update knew, so that the next one waits for more."""
-    entry = {
-        "time": utc_now(),
-        "version": outcome.version.name,
-        "result": result,
-        "why": outcome.version.lineage["why"],
-        "seconds": round(outcome.seconds, 3),
-        "rules_broken": [row["rule"] for row in outcome.gate.to_json() if not row["passed"]],
-    }
+def is_news(task: str, settings: Settings, state: dict) -> bool:
+    """Whether enough has been said or decided since the last update that a closer look is worth its cost."""
+    newest, n_since = read_counts(settings.sources.url or default_url(task), task, state.get("number", 0))
+    decided = {sha256: review.label for sha256, review in read_reviews(task).items()}
+    changed = decided != state.get("reviews", {}) or newest < state.get("number", 0)
+    return changed or n_since >= settings.triggers.least_labels
+
+
+def remember(task: str, state: dict, material: Material, outcome: Outcome | None, result: str, now: float) -> None:
+    """Write what an update knew, or one that could not be made, so that the next one waits for more."""
+    entry = {"time": utc_now(), "result": result}
+    if outcome:
+        entry |= {
+            "version": outcome.version.name,
+            "why": outcome.version.lineage["why"],
+            "seconds": round(outcome.seconds, 3),
+            "rules_broken": [row["rule"] for row in outcome.gate.to_json() if not row["passed"]],
+        }
     newest = int(material.given["number"].max()) if len(material.given) else 0
+    reviews = {sha256: review.label for sha256, review in material.reviews.items()}
     updates = [*state.get("updates", []), entry][-KEPT:]
-    write_json(state_path(task), {"time": now, "number": newest, "updates": updates})
+    write_json(state_path(task), {"time": now, "number": newest, "reviews": reviews, "updates": updates})
 
 
 def list_quarantined(task: str, material: Material) -> Path:
@@ -144,8 +165,8 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
     while not stopped.is_set():
         for task in tasks():
             try:
-                if done := conclude(task, settings.sources.url, approval=settings.approval):
-                    logging.info("Task %s: %s", task, done)
+                if running(task) or registry.deployment(task)["experiment"]:
+                    told_end(task, settings)
                 outcome = step(task, settings)
                 told.pop(task, None)
                 if outcome:
@@ -159,6 +180,16 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
             except Exception:  # a fault in one task must not end the others' learning
                 logging.exception("Task %s: the update failed", task)
         stopped.wait(seconds)
+
+
+def told_end(task: str, settings: Settings) -> None:
+    """End an experiment that is over, by labels that are believed, and say so."""
+    doubted: set[str] = set()
+    if not settings.approval and running(task):
+        audited = gather(task, settings.sources).audited
+        doubted = set(audited.loc[audited["state"] == QUARANTINED, "sha256"])
+    if done := conclude(task, settings.sources.url, approval=settings.approval, doubted=doubted):
+        logging.info("Task %s: %s", task, done)
 
 
 def in_words(task: str, outcome: Outcome) -> str:

@@ -42,6 +42,7 @@ class Logged:
     milliseconds: float
     sha256: str
     vector: np.ndarray
+    backbone: str | None = None
     client: str = ""
     shadow_of: str | None = None
 

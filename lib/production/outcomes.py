@@ -1,10 +1,10 @@
 """What labels say of answers, by arm of an experiment; read beside a running service without ever locking its log."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.errors import LogError, first_line
@@ -17,17 +17,17 @@ class Outcomes:
 
     Parameters
     ----------
-    right : dict of arm to list of bool
-        Whether each labelled answer was right.
+    right : dict of arm to list of (client, bool)
+        Whose each labelled answer was, and whether it was right; one of an image that a client sent again and again.
     pairs : list of (bool, bool)
         Of images that champion and challenger both answered: whether each was right.
-    clients : dict of arm to int
-        How many clients each arm has answered, labelled or not.
+    clients : dict of arm to set of str
+        Whom each arm has answered, labelled or not.
     """
 
-    right: dict[str, list[bool]] = field(default_factory=dict)
+    right: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
     pairs: list[tuple[bool, bool]] = field(default_factory=list)
-    clients: dict[str, int] = field(default_factory=dict)
+    clients: dict[str, set[str]] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -44,8 +44,17 @@ def reading(url: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def read_outcomes(url: str, task: str, since: float) -> Outcomes:
-    """Outcomes of answers given since then (seconds since 1970); of several labels of one the latest counts.
+def read_outcomes(url: str, task: str, since: float, doubted: Set[str] = frozenset()) -> Outcomes:
+    """Outcomes of answers given since then (seconds since 1970).
+
+    Of several labels of one answer, and of several answers to one client's image, the latest counts.
+
+    Parameters
+    ----------
+    url, task : str
+    since : float
+    doubted : set of str
+        SHA-256 of images whose labels do not count.
 
     Raises
     ------
@@ -55,24 +64,23 @@ def read_outcomes(url: str, task: str, since: float) -> Outcomes:
     about, said = schema.predictions, schema.feedback
     other = about.alias()
     labelled = (
-        select(about.c.id, about.c.arm, about.c.label, said.c.label, other.c.label)
+        select(about.c.arm, about.c.client, about.c.sha256, about.c.label, said.c.label, other.c.label)
         .join(said, said.c.prediction == about.c.id)
         .outerjoin(other, other.c.shadow_of == about.c.id)
         .where(about.c.task == task, about.c.created >= since)
         .order_by(said.c.created, said.c.number)
     )
-    counted = (
-        select(about.c.arm, func.count(about.c.client.distinct()))
-        .where(about.c.task == task, about.c.created >= since)
-        .group_by(about.c.arm)
-    )
+    asked = select(about.c.arm, about.c.client).where(about.c.task == task, about.c.created >= since).distinct()
     with reading(url) as connection:
-        latest = {row[0]: row[1:] for row in connection.execute(labelled)}
-        clients = dict(connection.execute(counted).all())
-    right: dict[str, list[bool]] = {}
+        latest = {tuple(row[:3]): row[3:] for row in connection.execute(labelled) if row[2] not in doubted}
+        dealt = connection.execute(asked).all()
+    right: dict[str, list[tuple[str, bool]]] = {}
     pairs = []
-    for arm, answered, label, shadowed in latest.values():
-        right.setdefault(arm, []).append(answered == label)
+    for (arm, client, _), (answered, label, shadowed) in latest.items():
+        right.setdefault(arm, []).append((client or "", answered == label))
         if shadowed is not None:
             pairs.append((answered == label, shadowed == label))
+    clients: dict[str, set[str]] = {}
+    for arm, client in dealt:
+        clients.setdefault(arm, set()).add(client or "")
     return Outcomes(right, pairs, clients)

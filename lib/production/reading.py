@@ -2,14 +2,14 @@
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from lib.production import schema
 from lib.production.outcomes import reading
 
 LABEL_COLUMNS = [
     "number", "created", "label", "source", "prediction", "sha256", "kept", "version", "arm", "answered", "probability",
-    "decision", "vector",
+    "decision", "vector", "backbone",
 ]  # fmt: skip
 
 
@@ -25,12 +25,21 @@ def read_labels(url: str, task: str) -> pd.DataFrame:
     said, about = schema.feedback.c, schema.predictions.c
     columns = [
         said.number, said.created, said.label, said.source, said.prediction, about.sha256, about.kept, about.version,
-        about.arm, about.label.label("answered"), about.probability, about.decision, about.vector,
+        about.arm, about.label.label("answered"), about.probability, about.decision, about.vector, about.backbone,
     ]  # fmt: skip
     query = select(*columns).join(schema.predictions, about.id == said.prediction)
     query = query.where(said.task == task).order_by(said.created, said.number)
     with reading(url) as connection:
         return pd.DataFrame(connection.execute(query).all(), columns=LABEL_COLUMNS)
+
+
+def read_counts(url: str, task: str, since: int) -> tuple[int, int]:
+    """Number of the newest label, 0 before there is one, and how many have a larger number than `since`."""
+    said = schema.feedback.c
+    own = select(func.max(said.number), func.count().filter(said.number > since)).where(said.task == task)
+    with reading(url) as connection:
+        newest, n_since = connection.execute(own).one()
+    return newest or 0, n_since
 
 
 def stacked(vectors: pd.Series) -> np.ndarray:

@@ -44,6 +44,7 @@ predictions = Table(
     Column("sha256", String(64), nullable=False),  # of the image file
     Column("kept", Boolean, nullable=False),  # whether the image was kept
     Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    Column("backbone", String(80)),  # fingerprint of the network that gave the vector; unknown of earlier releases
     Column("client", String(32)),  # who asked, as a pseudonym; unknown of rows of earlier releases
     Column("shadow_of", String(32)),  # of a shadow: the prediction that was told instead
     Index("predictions_by_time", "task", "created"),
@@ -63,6 +64,7 @@ feedback = Table(
     Column("idempotency_key", String(200)),
     Column("source", String(32)),  # who gave it, as a pseudonym; unknown of rows of earlier releases
     Index("feedback_once", "task", "idempotency_key", unique=True),
+    sqlite_autoincrement=True,  # a number is never given twice
 )
 
 

@@ -57,7 +57,7 @@ def evaluated(task: str, name: str) -> Version:
     return version
 
 
-def promote(task: str, name: str, *, by: str = "", why: str = "") -> None:
+def promote(task: str, name: str, *, by: str = "", why: str = "", expected: dict | None = None) -> None:
     """Make a version the champion, by atomically replacing the pointer; a challenger that is promoted waits no more.
 
     Parameters
@@ -65,6 +65,9 @@ def promote(task: str, name: str, *, by: str = "", why: str = "") -> None:
     task, name : str
     by, why : str
         Who decided it and for what reason, kept in the history.
+    expected : dict, optional
+        What the pointer must still say, such as {"champion": ..., "experiment": None}: else the decision was made for
+        another state of things, and ArtifactError is raised.
 
     Raises
     ------
@@ -73,12 +76,13 @@ def promote(task: str, name: str, *, by: str = "", why: str = "") -> None:
     LockedError
         If another process is changing the pointer.
     """
-    evaluated(task, name)
     with lock(task_dir(task) / LOCK_FILE):
+        evaluated(task, name)
         try:
             now = deployment(task)
         except ArtifactError:
             now = NOBODY  # what is damaged is written anew
+        _check(now, expected)
         earlier = [version for version in now["previous"] if version != name]
         if now["champion"] not in (None, name):
             earlier.append(now["champion"])
@@ -87,15 +91,18 @@ def promote(task: str, name: str, *, by: str = "", why: str = "") -> None:
         _write(task, after, "promoted", name, by, why)
 
 
-def challenge(task: str, name: str | None, *, by: str = "", why: str = "") -> None:
+def challenge(
+    task: str, name: str | None, *, by: str = "", why: str = "", expected: dict | None = None
+) -> None:  # fmt: skip
     """Let a version wait beside the champion, or none; it gets no traffic until an experiment gives it some.
 
     Raises as `promote` does.
     """
-    if name is not None:
-        evaluated(task, name)
     with lock(task_dir(task) / LOCK_FILE):
+        if name is not None:
+            evaluated(task, name)
         now = deployment(task)
+        _check(now, expected)
         if name != now["challenger"]:
             action, about = ("challenger", name) if name else ("dismissed", now["challenger"])
             _write(task, now | NO_EXPERIMENT | {"challenger": name}, action, about, by, why)
@@ -103,10 +110,12 @@ def challenge(task: str, name: str | None, *, by: str = "", why: str = "") -> No
 
 def begin_experiment(task: str, challenger: str, share: float, experiment: dict, *, by: str = "") -> None:
     """Let a challenger take part in the traffic; `experiment` is what `lib.experiments` reads. Raises as `promote`."""
-    evaluated(task, challenger)
     with lock(task_dir(task) / LOCK_FILE):
+        evaluated(task, challenger)
+        now = deployment(task)
+        _check(now, {"champion": experiment["champion"]})
         after = {"challenger": challenger, "challenger_share": share, "experiment": experiment}
-        _write(task, deployment(task) | after, "experiment began", challenger, by, "")
+        _write(task, now | after, "experiment began", challenger, by, "")
 
 
 def end_experiment(task: str, *, by: str = "", why: str = "") -> None:
@@ -149,6 +158,15 @@ def rollback(
             _write(task, after, "rolled back to", name, by, why)
             return name
     raise ArtifactError(f"Task {task!r} has no earlier champion to go back to.")
+
+
+def _check(now: dict, expected: dict | None) -> None:
+    """Refuse to act where the pointer has changed since a decision was made."""
+    changed = [name for name, value in (expected or {}).items() if now[name] != value]
+    if changed:
+        raise ArtifactError(
+            f"Meanwhile another {' and '.join(changed)} was set; what was decided does not fit any more."
+        )
 
 
 def _write(task: str, pointer: dict, action: str, version: str, by: str, why: str) -> None:

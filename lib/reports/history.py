@@ -17,6 +17,9 @@ def changes(card: dict, before: dict) -> list[str]:
         found += [f"class {label} is new" for label in sorted(new)] + [
             f"class {label} is gone" for label in sorted(gone)
         ]
+    n, n_before = (sum(one.get("lineage", {}).get("added", {}).values()) for one in (card, before))
+    if n != n_before:
+        found.append(f"images from production: {n_before:,} → {n:,}")
     for name, value, old in (
         ("backbone", card["backbone"]["fingerprint"], before["backbone"]["fingerprint"]),
         ("seed", card["seed"], before["seed"]),

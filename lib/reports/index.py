@@ -43,9 +43,11 @@ def _task_or_error(name: str) -> dict[str, Any]:
 def _task(name: str) -> dict[str, Any]:
     """What the index shows of a task."""
     record = Record.load(name)
-    champion = registry.deployment(name)["champion"]
+    pointer = registry.deployment(name)
+    champion = pointer["champion"]
+    roles = {pointer["challenger"]: "challenger", champion: "champion"}
     names = registry.versions(name)
-    versions = [_version(name, own, before, champion) for own, before in zip(names, [None, *names], strict=False)]
+    versions = [_version(name, own, before, roles) for own, before in zip(names, [None, *names], strict=False)]
     return {
         "name": name,
         "headline": headline(name),
@@ -100,7 +102,7 @@ def _thumbnail(stage: Stage, task: str, entry: dict) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _version(task: str, name: str, before: str | None, champion: str | None) -> dict[str, Any]:
+def _version(task: str, name: str, before: str | None, roles: dict[str | None, str]) -> dict[str, Any]:
     """A version's line in the table, beside the one before it; a damaged one says so."""
     try:
         version = registry.verify(task, name)
@@ -124,7 +126,7 @@ def _version(task: str, name: str, before: str | None, champion: str | None) -> 
         "n": test["n"] if test else "",
         "changed": changed,
         "effect": gap,
-        "role": "champion" if name == champion else "",
+        "role": roles.get(name, ""),
     }
 
 

@@ -177,5 +177,6 @@ def logged_row(answer: Answer, result: Prediction, arm: str, predictor: Predicto
         milliseconds=1000 * seconds_so_far(),
         sha256=sha256_bytes(answer.upload.data),
         vector=result.vector,
+        backbone=predictor.card["backbone"]["fingerprint"],
         client=client_key(task),
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lib.decisions import Decision
-from lib.experiments import CHALLENGER, CHAMPION, MODES, State
+from lib.experiments import CHALLENGER, CHAMPION, LEAST_EFFECT, MODES, State
 from lib.web import classify, protocol
 
 TEXT, NUMBER, WHOLE, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
@@ -67,7 +67,7 @@ def _of_experiments() -> dict[str, Any]:
         {},
         {"challenger": TEXT, "mode": {"enum": list(MODES)}, "share": {"type": "number", "exclusiveMinimum": 0,
          "exclusiveMaximum": 1}, "days": {"type": "number", "exclusiveMinimum": 0, "maximum": 365},
-         "effect": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}},
+         "effect": {"type": "number", "minimum": LEAST_EFFECT, "exclusiveMaximum": 1}},
     )  # fmt: skip
     return {
         "Experiment": object_of({"task": TEXT, "experiment": or_null(running), "verdict": or_null(verdict)}),
