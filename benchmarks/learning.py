@@ -5,6 +5,7 @@ images. Both are also scored on images that neither has seen. Seconds are median
 """
 
 import argparse
+import sys
 import warnings
 from statistics import median
 from time import perf_counter
@@ -51,6 +52,7 @@ def main() -> None:
                         exact = right
             times = [median(seconds[method]) for method in ("exact", "instant")]
             rows.append((f"{n:,}", str(spec), *times, times[0] / times[1], 100 * exact, 100 * right, peak_megabytes()))
+            print(*rows[-1], sep=", ", file=sys.stderr)
     print(machine(), "\n")
     columns = ["old images", "classifier", "exact, s", "instant, s", "exact over instant", "accuracy exact, %",
                "instant, %", "peak MB so far"]  # fmt: skip

@@ -29,11 +29,13 @@ def _answering() -> dict[str, Any]:
     images = {"type": "array", "items": file, "minItems": 1, "maxItems": classify.MAX_FILES}
     key = {"name": "Idempotency-Key", "in": "header",
            "schema": TEXT | {"minLength": 1, "maxLength": feedback.MAX_KEY}}  # fmt: skip
+    client = {"name": classify.CLIENT_HEADER, "in": "header", "schema": TEXT,
+              "description": "Who asks, so that an experiment always answers with the same model."}  # fmt: skip
     return {
         "/predict": {
             "post": {
                 "summary": "Classify image files: a form's fields image, or the raw body.",
-                "parameters": [_task(), top_k, explained, log],
+                "parameters": [_task(), top_k, explained, log, client],
                 "requestBody": {
                     "required": True,
                     "content": {
