@@ -296,8 +296,10 @@ def test_an_accuracy_that_has_fallen_sets_an_update_off(task, log, predictor):
     assert due(material, {}, Triggers(labels=1000), now=1e9).startswith("accuracy")
 
 
-def test_a_new_class_sets_an_update_off(task, a_new_class):
+def test_a_new_class_sets_an_update_off_however_few_its_labels(task, log, predictor):
+    taught(log, predictor, unseen(NEW, 7))
     assert due(gather(task, Sources()), {}, Triggers(labels=1000), now=1e9) == f"new class {NEW}"
+    assert step(task, Settings()).version.lineage["why"] == f"new class {NEW}"
 
 
 # What becomes of it

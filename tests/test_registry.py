@@ -283,12 +283,23 @@ def test_the_newest_versions_and_those_in_use_are_kept():
     for place in (0, 1, 2):
         registry.promote("t", names[place])
     registry.challenge("t", names[3])
-    kept = sorted({names[1], names[2], names[3], sorted(names)[-1]})
+    kept = sorted({names[1], names[2], names[3], sorted(names)[-1]})  # the newest one is also what 03 left
     gone = registry.prune("t", 1)
     assert registry.versions("t") == kept
     assert sorted(gone + kept) == sorted(names)
     assert [path.name for path in registry.models_dir("t").iterdir() if path.name.startswith(".")] == []
     assert registry.rollback("t") == names[1]
+
+
+def test_an_update_is_no_outcome_of_the_training_stage():
+    trained = evaluated()
+    update = saved(lineage={"parent": trained.name})
+    update.folder.rename(update.folder.with_name("2999-update"))
+    assert registry.versions("t")[-1] == "2999-update"
+    assert registry.latest("t").name == registry.find("t", "").name == trained.name
+    assert registry.find("t", "2999-update").lineage
+    registry.prune("t", 1)
+    assert registry.latest("t").name == trained.name
 
 
 def test_what_tells_two_versions_apart():

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-approval", action="store_true", help="let what passes the gate serve, without waiting for a person")
     add("--every", type=float, default=60.0, metavar="SECONDS", help="between looks (default: %(default)g)")
     add("--labels", type=int, default=50, metavar="N", help="new labels that set an update off (default: %(default)s)")
-    add("--least-labels", type=int, default=10, metavar="N", help="fewer never do (default: %(default)s)")
+    add(
+        "--least-labels", type=int, default=10, metavar="N", help="fewer do only for a new class (default: %(default)s)"
+    )
     add("--cooldown", type=float, default=3600.0, metavar="SECONDS", help="between updates (default: %(default)g)")
     add("--new-class-images", type=int, default=5, metavar="N", help="that a new label needs (default: %(default)s)")
     add("--held-back", type=float, default=0.2, metavar="SHARE", help="that only judges (default: %(default)g)")

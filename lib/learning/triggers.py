@@ -20,7 +20,7 @@ class Triggers:
     labels : int
         New believed labels since the last update.
     least_labels : int
-        Fewer than these never do, whatever else happens.
+        Fewer than these do only where they make a new class.
     cooldown : float, seconds
         Between two updates.
     """
@@ -45,10 +45,12 @@ def due(material: Material, state: dict, triggers: Triggers, now: float, *, alar
         Whether the monitoring says that what is sent has changed.
     """
     fresh = new_labels(material, state)
-    if len(fresh) < max(1, triggers.least_labels) or now < state.get("time", 0.0) + triggers.cooldown:
+    if not len(fresh) or now < state.get("time", 0.0) + triggers.cooldown:
         return ""
     if material.new_classes:
         return f"new class {', '.join(material.new_classes)}"
+    if len(fresh) < triggers.least_labels:
+        return ""
     if len(fresh) >= triggers.labels:
         return f"{len(fresh)} new labels"
     if told := fallen_accuracy(material):

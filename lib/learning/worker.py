@@ -122,7 +122,7 @@ def is_news(task: str, settings: Settings, state: dict) -> bool:
     newest, n_since = read_counts(settings.sources.url or default_url(task), task, state.get("number", 0))
     decided = {sha256: review.label for sha256, review in read_reviews(task).items()}
     changed = decided != state.get("reviews", {}) or newest < state.get("number", 0)
-    return changed or n_since >= settings.triggers.least_labels
+    return changed or n_since >= min(settings.triggers.least_labels, settings.sources.new_class_images)
 
 
 def remember(task: str, state: dict, material: Material, outcome: Outcome | None, result: str, now: float) -> None:

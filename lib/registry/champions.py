@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lib.errors import ArtifactError
 from lib.provenance import utc_now
-from lib.registry.store import REQUIRED_FILES, Version, models_dir, read_checksums, verify, versions
+from lib.registry.store import REQUIRED_FILES, Version, latest, models_dir, read_checksums, verify, versions
 from lib.storage import display_path, lock, read_json, task_dir, temporary_prefix, write_json
 
 DEPLOYMENT_FILE = "deployment.json"
@@ -177,7 +177,7 @@ def _write(task: str, pointer: dict, action: str, version: str, by: str, why: st
 
 
 def prune(task: str, keep: int) -> list[str]:
-    """Delete all but the newest `keep` versions, those that serve or wait, and those that can be gone back to.
+    """Delete all but the newest `keep` versions, those that serve or wait or can be gone back to, and what 03 left.
 
     Returns
     -------
@@ -191,10 +191,18 @@ def prune(task: str, keep: int) -> list[str]:
     """
     with lock(task_dir(task) / LOCK_FILE):
         now, names = deployment(task), versions(task)
-        needed = {now["champion"], now["challenger"], *now["previous"][-keep:], *names[-keep:]}
+        needed = {now["champion"], now["challenger"], *now["previous"][-keep:], *names[-keep:], _trained(task)}
         gone = [name for name in names if name not in needed]
         for name in gone:
             hidden = models_dir(task) / f"{temporary_prefix()}{name}"  # at once no version; what is left is swept away
             (models_dir(task) / name).rename(hidden)
             shutil.rmtree(hidden)
     return gone
+
+
+def _trained(task: str) -> str:
+    """Name of the version that evaluation would take; "" where there is none, or it is damaged."""
+    try:
+        return latest(task).name
+    except ArtifactError:
+        return ""

@@ -232,13 +232,17 @@ def versions(task: str) -> list[str]:
 
 
 def latest(task: str) -> Version:
-    """The newest version, verified; raises ArtifactError where there is none."""
-    names = versions(task)
-    if not names:
-        raise ArtifactError(f"Task {task!r} has no model yet; run the training stage first.")
-    return verify(task, names[-1])
+    """The newest version that was trained from the data alone, verified; raises ArtifactError where there is none.
+
+    Updates from feedback are no outcome of the training stage: they have a gate, and perhaps a person, of their own.
+    """
+    for name in reversed(versions(task)):
+        version = verify(task, name)
+        if not version.lineage:
+            return version
+    raise ArtifactError(f"Task {task!r} has no model yet; run the training stage first.")
 
 
 def find(task: str, name: str) -> Version:
-    """The named version, or the newest where the name is empty; verified."""
+    """The named version, or where the name is empty the newest one that was trained; verified."""
     return verify(task, name) if name else latest(task)
