@@ -37,6 +37,10 @@ class ArtifactError(ProjectError):
     """A stored artifact is missing, damaged or does not fit."""
 
 
+class ChangedError(ArtifactError):
+    """A model cannot be brought up to date, for what it was trained on is not what there is now."""
+
+
 class UnknownTaskError(ProjectError):
     """A service is asked for a task it does not answer for."""
 

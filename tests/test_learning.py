@@ -15,7 +15,7 @@ from PIL import Image
 from streams import copied_task, taught, unseen
 
 from lib import experiments, learning, registry
-from lib.errors import ArtifactError, DataError, LockedError, LogError
+from lib.errors import ArtifactError, ChangedError, DataError, LockedError, LogError
 from lib.gate import Margins
 from lib.incremental import refit
 from lib.labels import BELIEVED, Review, write_reviews
@@ -264,10 +264,12 @@ def test_nothing_is_read_where_nothing_was_said(task, some_labels, monkeypatch):
 
 
 def test_a_task_whose_data_have_changed_is_trained_anew_first(task, log):
+    log.counts()
     facts = read_json(task_dir(task) / "dataset.json")
     write_json(task_dir(task) / "dataset.json", facts | {"data_hash": "other"})
-    with pytest.raises(ArtifactError, match="other data or another split"):
+    with pytest.raises(ChangedError, match="other data or another split"):
         gather(task, Sources())
+    assert gather(task, Sources(), anew=True).champion.name == registry.champion(task).name
 
 
 # When
@@ -470,6 +472,22 @@ def test_the_worker_updates_beside_the_service_and_ends_in_good_order(task, log,
     assert process.returncode == 0
     assert '"message": "Task tiny: update' in told
     assert log.counts() == (15, 15)
+
+
+def test_where_the_data_have_changed_the_worker_trains_anew_if_nobody_has_to_approve(task, log, predictor):
+    champion = registry.champion(task)
+    for label in (*TINY_CLASSES, NEW):
+        taught(log, predictor, unseen(label, 10))
+    facts = read_json(task_dir(task) / "dataset.json")
+    write_json(task_dir(task) / "dataset.json", facts | {"data_hash": "other"})
+    process = worker("--no-approval", "--task", task)
+    wait_for(lambda: registry.deployment(task)["champion"] != champion.name, seconds=240)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert "was trained on other data" in told
+    after = registry.champion(task)
+    assert NEW in after.card["classes"]
+    assert after.lineage == {}
 
 
 def test_a_killed_worker_loses_nothing_and_leaves_nothing_half_done(task, log, predictor):

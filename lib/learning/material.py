@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches
 
 from lib import registry
-from lib.errors import ArtifactError
+from lib.errors import ArtifactError, ChangedError
 from lib.labels import BELIEVED, LEFT_OUT, Review, Rules, audit, read_reviews
 from lib.production import default_url
 from lib.production.reading import read_labels, stacked
@@ -102,13 +102,23 @@ class Material:
         return labels.map(places).to_numpy(dtype=int)
 
 
-def gather(task: str, sources: Sources) -> Material:
+def gather(task: str, sources: Sources, *, anew: bool = False) -> Material:
     """Collect what the champion of a task could learn from.
+
+    Parameters
+    ----------
+    task : str
+    sources : Sources
+    anew : bool
+        For a training from scratch, which may have other data and another backbone than the champion; vectors are not
+        looked at.
 
     Raises
     ------
+    ChangedError
+        If the task's data or backbone are no longer those of the champion.
     ArtifactError
-        If nothing serves, or the task's data or backbone are no longer those of the champion.
+        If nothing serves.
     LogError
         If the log cannot be read.
     DataError
@@ -116,17 +126,21 @@ def gather(task: str, sources: Sources) -> Material:
     """
     champion = registry.champion(task)
     train, val, test = (load_task(task, [split]) for split in ("train", "val", "test"))
-    check_same(champion, train)
+    if not anew:
+        check_same(champion, train)
     known = list(champion.card["classes"])
     given = read_labels(sources.url or default_url(task), task)
     trained = dict(zip(train.manifest["sha256"], train.manifest["label"], strict=True))
     evaluated = {*val.manifest["sha256"], *test.manifest["sha256"]}
     reviews = read_reviews(task)
     audited = audit(given, set(known), trained, evaluated, reviews, sources.rules)
-    audited = _of_this_backbone(audited, champion, task)
-    judges = np.concatenate([val.vectors, test.vectors])
-    audited = _left_out(audited, _is_near(audited, judges), NEAR_COPY)
+    if not anew:
+        audited = _of_this_backbone(audited, champion, task)
+        judges = np.concatenate([val.vectors, test.vectors])
+        audited = _left_out(audited, _is_near(audited, judges), NEAR_COPY)
     taught = _merged(_earlier(champion), audited, reviews, trained, sources.held_back)
+    if not anew:
+        taught = taught.assign(held_back=taught["held_back"].to_numpy()[_first_alike(taught)])
     added, waiting = _new_classes(taught, known, sources.new_class_images)
     audited = _left_out(audited, audited["label"].isin(waiting), WAITING)
     return Material(
@@ -135,7 +149,7 @@ def gather(task: str, sources: Sources) -> Material:
 
 
 def check_same(champion: registry.Version, data: TaskEmbeddings) -> None:
-    """Refuse to update a champion whose training data or backbone the task no longer has; raises ArtifactError."""
+    """Refuse to update a champion whose training data or backbone the task no longer has; raises ChangedError."""
     card, facts = champion.card, data.facts
     if card["data"]["hash"] != facts["data_hash"]:
         changed = "was trained on other data or another split"
@@ -143,9 +157,9 @@ def check_same(champion: registry.Version, data: TaskEmbeddings) -> None:
         changed = "uses another backbone"
     else:
         return
-    raise ArtifactError(
-        f"Champion {champion.name} {changed} than task {facts['task']!r} has now; train it anew with "
-        f"./run_pipeline.sh training evaluation --task {facts['task']}."
+    raise ChangedError(
+        f"Champion {champion.name} {changed} than task {facts['task']!r} has now; train it anew, with production's "
+        f"images, by python -m lib.learning --task {facts['task']} --retrain."
     )
 
 
@@ -199,7 +213,7 @@ def _merged(
     """Additions: earlier ones that nobody doubts since, and those believed now.
 
     What a person decided counts for earlier ones also when the log has them no longer. Each image keeps the side that
-    it once had, and a near copy goes to the side of the image that it is like: else it would judge what it taught.
+    it once had.
     """
     believed = audited[(audited["state"] == BELIEVED) & ~audited["sha256"].isin(set(trained))]
     gone = {sha256 for sha256, review in reviews.items() if review.label is None}
@@ -213,12 +227,14 @@ def _merged(
     sides = [
         known.get(sha256, unit_interval(f"held back {sha256}", 0) < held_back) for sha256 in both["sha256"]
     ]  # fmt: skip
-    both = both.assign(held_back=np.array(sides, dtype=bool))[ADDITION_COLUMNS]
-    return both.assign(held_back=both["held_back"].to_numpy()[_first_alike(both)])
+    return both.assign(held_back=np.array(sides, dtype=bool))[ADDITION_COLUMNS]
 
 
 def _first_alike(additions: pd.DataFrame) -> np.ndarray:
-    """For each addition the place of the first one of its label that is nearly the same, perhaps its own; (n,) int."""
+    """For each addition the place of the first one of its label that is nearly the same, perhaps its own; (n,) int.
+
+    A near copy goes to the side of the image that it is like: else it would judge what it taught.
+    """
     first = np.arange(len(additions))
     for places in additions.groupby("label").indices.values():
         own = normalize(stacked(additions["vector"].iloc[places]))

@@ -15,7 +15,7 @@ from time import time
 from typing import Any
 
 from lib import registry
-from lib.errors import ArtifactError, DataError, LockedError, ProjectError, StageError
+from lib.errors import ArtifactError, ChangedError, DataError, LockedError, ProjectError, StageError
 from lib.experiments import conclude, running
 from lib.gate import Margins
 from lib.labels import BELIEVED, QUARANTINED, read_reviews
@@ -173,6 +173,8 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
                     logging.info("Task %s: %s", task, in_words(task, outcome))
             except LockedError:
                 continue  # the pipeline works on it; later
+            except ChangedError as error:
+                _begin_anew(task, settings, error, told)
             except ProjectError as error:
                 if told.get(task) != str(error):
                     logging.warning("Task %s: %s", task, error)
@@ -180,6 +182,19 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
             except Exception:  # a fault in one task must not end the others' learning
                 logging.exception("Task %s: the update failed", task)
         stopped.wait(seconds)
+
+
+def _begin_anew(task: str, settings: Settings, error: ChangedError, told: dict[str, str]) -> None:
+    """Train from scratch what cannot be brought up to date, where nobody has to approve; else say once."""
+    if told.get(task) == str(error):
+        return
+    logging.warning("Task %s: %s", task, error)
+    told[task] = str(error)
+    if not settings.approval:
+        try:
+            retrain(task, settings)
+        except ProjectError as failed:
+            logging.warning("Task %s: %s", task, failed)
 
 
 def told_end(task: str, settings: Settings) -> None:
@@ -214,7 +229,7 @@ def retrain(task: str, settings: Settings) -> None:
         If it failed; its report says why.
     """
     with lock(task_dir(task) / PIPELINE_LOCK):
-        material = gather(task, settings.sources)
+        material = gather(task, settings.sources, anew=True)
         manifest = write_merged(task, material)
     command = [sys.executable, "-m", "lib.pipeline", "--task", task, "-p", "data_dir", str(manifest)]
     if subprocess.run(command, cwd=PROJECT_ROOT, check=False).returncode:
