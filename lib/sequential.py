@@ -79,9 +79,9 @@ def paired_difference(n: int, only_champion: int, only_challenger: int, effect: 
     """The same where both answered the same n images: only those that one of them has right tell them apart."""
     if n < LEAST:
         return Estimate(nan, -1.0, 1.0)
-    value = (only_challenger - only_champion) / n
-    second = (only_champion + only_challenger + 1) / (n + 2)
-    return _around(value, half_width((second - value**2) / n, effect))
+    won, lost = ((count + 1) / (n + 3) for count in (only_challenger, only_champion))  # never 0, nor certain
+    variance = (won + lost - (won - lost) ** 2) / n
+    return _around((only_challenger - only_champion) / n, half_width(variance, effect))
 
 
 def _around(value: float, half: float) -> Estimate:
@@ -91,8 +91,6 @@ def _around(value: float, half: float) -> Estimate:
 
 def half_width(variance: float, effect: float, level: float = LEVEL) -> float:
     """Half the width of the always-valid interval of an estimate with this variance (Johari et al. 2022)."""
-    if variance <= 0:
-        return 0.0
     mixture = effect**2
     return sqrt(variance * (variance + mixture) / mixture * (2 * log(1 / level) + log((variance + mixture) / variance)))
 

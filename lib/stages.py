@@ -14,7 +14,7 @@ from lib.inference import MODEL_FILE
 from lib.labels import reviews_path
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
 from lib.production import default_url, read_outcomes
-from lib.production.reading import read_labels
+from lib.production.reading import read_counts
 from lib.provenance import library_hash, versions
 from lib.sources import listing_hash
 from lib.storage import (
@@ -130,10 +130,10 @@ def _evaluation_inputs(task: str, values: Values) -> dict:
 
 def _retraining_inputs(task: str, values: Values) -> dict:
     """What was said and reviewed so far, and the champion that would be updated."""
-    given = read_labels(values["log_url"] or default_url(task), task)
+    newest, n = read_counts(values["log_url"] or default_url(task), task, 0)
     reviews = reviews_path(task)
     return {
-        "labels": f"{len(given)}, newest {given['number'].max() if len(given) else 0}",
+        "labels": f"{n}, newest {newest}",
         "reviews.csv": sha256_file(reviews) if reviews.exists() else None,
         "champion": registry.deployment(task)["champion"],
         **_dataset_inputs(task, values),

@@ -125,6 +125,13 @@ def test_the_same_images_need_fewer_labels():
     assert paired.high - paired.low < 0.7 * (split.high - split.low)
 
 
+def test_a_one_sided_run_is_not_certain():
+    found = paired_difference(10, 0, 10, EFFECT)
+    assert found.value == found.high == 1
+    assert found.low < 0.9
+    assert paired_difference(10, 0, 0, EFFECT).low < 0 < paired_difference(10, 0, 0, EFFECT).high
+
+
 def test_paired_without_a_difference_it_errs_at_most_at_its_level():
     draw = np.random.default_rng(4)
     wrong = 0
