@@ -151,17 +151,13 @@ def keep(arm: Arm, task: str, answers: Sequence[Answer]) -> bool:
     log = production_log(task)
     if log is None:
         return False
-    rows, files = [], []
-    for answer in answers:
-        if answer.refused:
-            continue
-        row = logged_row(answer, answer.result, arm.name, arm.predictor, task)
-        rows.append(row)
+    good = [answer for answer in answers if not answer.refused]
+    told = [(logged_row(answer, answer.result, arm.name, arm.predictor, task), answer.upload.data) for answer in good]
+    for answer in good:
         if answer.shadow:
-            hidden = logged_row(answer, answer.shadow, SHADOW, arm.shadow, task)
-            rows.append(replace(hidden, id=uuid.uuid4().hex, shadow_of=row.id))
-        files += [answer.upload.data] * (len(rows) - len(files))
-    return log.record(rows, files)
+            row = logged_row(answer, answer.shadow, SHADOW, arm.shadow, task)
+            told.append((replace(row, id=uuid.uuid4().hex, shadow_of=answer.id), answer.upload.data))
+    return log.record([row for row, _ in told], [data for _, data in told])
 
 
 def logged_row(answer: Answer, result: Prediction, arm: str, predictor: Predictor, task: str) -> Logged:

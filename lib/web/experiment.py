@@ -3,17 +3,17 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 
 from lib import experiments, registry
 from lib.errors import ArtifactError, LockedError, LogError, ParameterError
 from lib.serving import ServedTask
 from lib.web.auth import token_required
+from lib.web.bodies import read_json
 from lib.web.context import asked_task, production_log, served_tasks
 from lib.web.problems import Problem
 
 MEMBERS = {"challenger": str, "mode": str, "share": float, "days": float, "effect": float}
-MAX_JSON = 10_000  # bytes
 
 blueprint = Blueprint("experiment", __name__)
 
@@ -84,12 +84,7 @@ def read_wanted() -> dict[str, Any]:
     Problem
         400 where it is no object of these members, 413 where it is long.
     """
-    if (request.content_length or 0) > MAX_JSON:
-        raise Problem(413, f"An experiment as JSON has at most {MAX_JSON:,} bytes.")
-    try:
-        body = request.get_json(silent=True)
-    except RecursionError:
-        body = None
+    body = read_json()
     if not isinstance(body, dict) or not set(body) <= set(MEMBERS):
         raise Problem(400, f"An experiment is a JSON object with members of {', '.join(MEMBERS)}.")
     for name, value in body.items():

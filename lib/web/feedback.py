@@ -9,12 +9,12 @@ from lib.production import Feedback
 from lib.quota import client_of
 from lib.serving import ServedTask
 from lib.storage import sha256_bytes
+from lib.web.bodies import read_json
 from lib.web.classify import FIELD, pseudonym
 from lib.web.context import admission, asked_task, production_log
 from lib.web.problems import Problem
 
 MAX_LABEL, MAX_KEY = 200, 200  # characters
-MAX_JSON = 10_000  # bytes
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # characters that break lines or terminals
 LABEL = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
 
@@ -84,16 +84,6 @@ def read_feedback() -> tuple[str, str, str]:
     if prediction and not re.fullmatch("[0-9a-f]{32}", prediction):
         raise Problem(404, f"There is no prediction {prediction[:40]!r}; ids have 32 digits from 0 to f.")
     return label.strip(), prediction, sha256_bytes(file.read()) if file else ""
-
-
-def read_json() -> object:
-    """The JSON body; None where it is none. A long one is not even parsed: that would hold up all others."""
-    if (request.content_length or 0) > MAX_JSON:
-        raise Problem(413, f"Feedback as JSON has at most {MAX_JSON:,} bytes.")
-    try:
-        return request.get_json(silent=True)
-    except RecursionError:
-        return None
 
 
 def is_label(text: str) -> bool:
