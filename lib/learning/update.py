@@ -239,7 +239,6 @@ def update_metrics(
         },
         "decision": decision.to_json(),
         "gate": gate.passed,
-        "gate_rules": gate.to_json(),
     }
 
 

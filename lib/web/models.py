@@ -27,7 +27,7 @@ def _described(task: str, name: str, pointer: dict) -> dict:
         card, scores = version.card, version.metrics.get("test")
         test = {key: scores[key] for key in ("n", "accuracy", "macro_f1")} if scores else None
         facts = {"model": card["model"], "classes": card["classes"], "created": card["provenance"]["created"]}
-        facts |= {"lineage": version.lineage, "gate": version.metrics.get("gate_rules", [])}
+        facts |= {"lineage": version.lineage}
     except ArtifactError as error:
         return head | {"problem": str(error)}
     except (KeyError, TypeError) as error:

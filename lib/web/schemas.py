@@ -25,11 +25,11 @@ def schemas() -> dict[str, Any]:
     state = object_of({"task": TEXT, "model": TEXT, "problem": TEXT, "log": TEXT})
     estimate = object_of({"value": SHARE, "low": NUMBER, "high": NUMBER})
     test = object_of({"n": WHOLE, "accuracy": estimate, "macro_f1": estimate})
+    gate = list_of(object_of({"rule": TEXT, "value": TEXT, "passed": FLAG}))
     model = object_of(
         {"version": TEXT, "champion": FLAG, "challenger": FLAG},
         {"model": TEXT, "classes": list_of(TEXT), "created": TEXT, "test": or_null(test), "problem": TEXT,
-         "lineage": {"type": "object"},
-         "gate": list_of(object_of({"rule": TEXT, "value": TEXT, "passed": FLAG}))},
+         "lineage": {"type": "object", "properties": {"gate": gate}}},
     )  # fmt: skip
     return {
         "Answers": object_of(
