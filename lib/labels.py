@@ -45,20 +45,15 @@ class Rules:
     flood: int = 100
 
 
-@dataclass(frozen=True)
-class Review:
-    """What a person decided about an image: its label, or None where no label is to be believed."""
-
-    label: str | None
-
-
 def reviews_path(task: str) -> Path:
     """data/production/<task>/reviews.csv."""
     return production_dir(task) / REVIEWS_FILE
 
 
-def read_reviews(task: str) -> dict[str, Review]:
-    """SHA-256 of an image -> the decision, from reviews.csv: columns image, action (accept or reject), label.
+def read_reviews(task: str) -> dict[str, str | None]:
+    """SHA-256 of an image -> its label as a person decided, None where no label is to be believed.
+
+    From reviews.csv: columns image, action (accept or reject), label.
 
     Raises
     ------
@@ -68,7 +63,7 @@ def read_reviews(task: str) -> dict[str, Review]:
     path = reviews_path(task)
     if not path.exists():
         return {}
-    found: dict[str, Review] = {}
+    found: dict[str, str | None] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
@@ -78,15 +73,15 @@ def read_reviews(task: str) -> dict[str, Review]:
                         f"{display_path(path)}, line {number}: give image (SHA-256), action accept with a label, or "
                         "action reject."
                     )
-                found[row["image"].strip()] = Review(label if action == "accept" else None)
+                found[row["image"].strip()] = label if action == "accept" else None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{display_path(path)} cannot be read as CSV: {error}") from None
     return found
 
 
-def write_reviews(task: str, reviews: Mapping[str, Review]) -> None:
+def write_reviews(task: str, reviews: Mapping[str, str | None]) -> None:
     """Write reviews.csv anew."""
-    rows = [(image, "reject" if review.label is None else "accept", review.label) for image, review in reviews.items()]
+    rows = [(image, "reject" if label is None else "accept", label) for image, label in reviews.items()]
     write_csv(reviews_path(task), ["image", "action", "label"], rows)
 
 
@@ -95,7 +90,7 @@ def audit(
     classes: Set[str],
     trained: Mapping[str, str],
     evaluated: Set[str],
-    reviews: Mapping[str, Review],
+    reviews: Mapping[str, str | None],
     rules: Rules = Rules(),
 ) -> pd.DataFrame:
     """Judge labels, one row an image.
@@ -110,8 +105,8 @@ def audit(
         Its training images.
     evaluated : set of str
         SHA-256 of validation and test images: they never teach.
-    reviews : mapping of SHA-256 to Review
-        What a person decided outweighs every rule.
+    reviews : mapping of SHA-256 to label or None
+        What a person decided, as `read_reviews` has it, outweighs every rule.
     rules : Rules
 
     Returns
@@ -124,8 +119,7 @@ def audit(
     found = given.drop_duplicates("sha256", keep="last").assign(
         n_labels=lambda last: by_image.size()[last["sha256"]].values
     )
-    decided = found["sha256"].map(reviews)
-    accepted = decided.map(lambda review: review.label, na_action="ignore")
+    decided, accepted = found["sha256"].isin(set(reviews)), found["sha256"].map(reviews)
     found["label"] = accepted.where(accepted.notna(), found["label"])
     meant = given["sha256"].map(found.set_index("sha256")["label"])
     doubts = {
@@ -137,8 +131,8 @@ def audit(
     known = images.map(trained)
     reasons = [
         (images.isin(evaluated), LEFT_OUT, EVALUATED),
-        (decided.notna() & accepted.isna(), LEFT_OUT, REJECTED),
-        (decided.notna(), BELIEVED, ""),
+        (decided & accepted.isna(), LEFT_OUT, REJECTED),
+        (decided, BELIEVED, ""),
         (images.map(doubts[CONFLICT]), QUARANTINED, CONFLICT),
         (known.notna() & (known != label), QUARANTINED, TRAINING),
         (label.isin(classes) & images.map(doubts[CONFIDENT]), QUARANTINED, CONFIDENT),

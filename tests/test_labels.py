@@ -16,7 +16,6 @@ from lib.labels import (
     QUARANTINED,
     REJECTED,
     TRAINING,
-    Review,
     Rules,
     audit,
     read_reviews,
@@ -97,7 +96,7 @@ def test_as_many_in_more_time_or_among_other_labels_are_no_flood():
 
 def test_what_a_person_decided_outweighs_every_rule():
     table = given(("a", "cat", {}), ("a", "dog", {}), ("b", "dog", {}), ("c", "dog", {}))
-    found = judged(table, evaluated=["c"], reviews={"a": Review("lynx"), "b": Review(None), "c": Review("dog")})
+    found = judged(table, evaluated=["c"], reviews={"a": "lynx", "b": None, "c": "dog"})
     assert found["a"] == ("lynx", BELIEVED, "")
     assert found["b"][1:] == (LEFT_OUT, REJECTED)
     assert found["c"][1:] == (LEFT_OUT, EVALUATED)  # but for test images, which stay what they are
@@ -105,7 +104,7 @@ def test_what_a_person_decided_outweighs_every_rule():
 
 def test_reviews_are_kept_in_a_file_that_people_can_edit():
     assert read_reviews("t") == {}
-    reviews = {"a" * 64: Review('a "b", c'), "b" * 64: Review(None)}
+    reviews = {"a" * 64: 'a "b", c', "b" * 64: None}
     write_reviews("t", reviews)
     assert read_reviews("t") == reviews
     assert reviews_path("t").read_text().splitlines()[0] == "image,action,label"

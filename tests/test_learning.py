@@ -18,7 +18,7 @@ from lib import experiments, learning, registry
 from lib.errors import ArtifactError, ChangedError, DataError, LockedError, LogError
 from lib.gate import Margins
 from lib.incremental import refit
-from lib.labels import BELIEVED, Review, write_reviews
+from lib.labels import BELIEVED, write_reviews
 from lib.learning import Settings, Sources, Triggers, decide, due, gather, make_update, step
 from lib.learning import __main__ as command
 from lib.learning.material import NEAR_COPY, OTHER_BACKBONE, WAITING, vectors_of
@@ -167,7 +167,7 @@ def test_the_next_update_keeps_what_the_log_has_forgotten(task, log, predictor, 
 def test_a_label_that_is_doubted_later_is_unlearned(task, log, predictor, some_labels):
     step(task, Settings(approval=False, margins=Margins(1, 1, 1, 1000)), asked=True)
     doubtful = gather(task, Sources()).additions["sha256"].iloc[0]
-    write_reviews(task, {doubtful: Review(None)})
+    write_reviews(task, {doubtful: None})
     assert doubtful not in set(gather(task, Sources()).additions["sha256"])
 
 
@@ -239,7 +239,7 @@ def test_a_class_whose_images_were_taken_back_is_said_once(task, log, predictor)
     taught(log, predictor, unseen(NEW, 8))
     step(task, Settings(approval=False, margins=Margins(1, 1, 1, 1000)), asked=True)
     assert NEW in registry.champion(task).card["classes"]
-    write_reviews(task, {sha256_bytes(data): Review(None) for data, _ in unseen(NEW, 8)})
+    write_reviews(task, {sha256_bytes(data): None for data, _ in unseen(NEW, 8)})
     taught(log, predictor, unseen("Bag", 5))
     with pytest.raises(DataError, match="no images left to learn from"):
         step(task, AT_ONCE)

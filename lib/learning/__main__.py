@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lib.errors import ArtifactError, DataError, LockedError, LogError, ParameterError, ProjectError, StageError
 from lib.incremental import METHODS
-from lib.labels import REVIEWS_FILE, Review, Rules, read_reviews, reviews_path, write_reviews
+from lib.labels import REVIEWS_FILE, Rules, read_reviews, reviews_path, write_reviews
 from lib.learning.material import Sources, gather
 from lib.learning.triggers import Triggers
 from lib.learning.worker import Settings, in_words, list_quarantined, retrain, step, watch
@@ -99,7 +99,7 @@ def _act(options: argparse.Namespace) -> None:
         material = gather(task, settings.sources)
         known = [*dict.fromkeys([*material.audited["sha256"], *material.additions["sha256"]])]
         images = whole_names(options.images, known)
-        write_reviews(task, read_reviews(task) | dict.fromkeys(images, Review(options.accept)))
+        write_reviews(task, read_reviews(task) | dict.fromkeys(images, options.accept))
         print(f"Kept in {display_path(reviews_path(task))}.")
     else:
         outcome = step(task, settings, asked=True)

@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 
 from lib import registry
 from lib.errors import ArtifactError, ChangedError
-from lib.labels import BELIEVED, LEFT_OUT, Review, Rules, audit, read_reviews
+from lib.labels import BELIEVED, LEFT_OUT, Rules, audit, read_reviews
 from lib.production import default_url
 from lib.production.reading import read_labels, stacked
 from lib.splits import unit_interval
@@ -68,7 +68,8 @@ class Material:
         of the champion's own update too, for the log does not keep them for ever.
     classes : list of str
         The champion's, then new ones.
-    reviews : mapping of SHA-256 to Review
+    reviews : mapping of SHA-256 to label or None
+        From `lib.labels.read_reviews`.
     """
 
     champion: registry.Version
@@ -79,7 +80,7 @@ class Material:
     audited: pd.DataFrame
     additions: pd.DataFrame
     classes: list[str]
-    reviews: Mapping[str, Review]
+    reviews: Mapping[str, str | None]
 
     @property
     def new_classes(self) -> list[str]:
@@ -207,7 +208,7 @@ def _earlier(champion: registry.Version) -> pd.DataFrame:
 
 
 def _merged(
-    earlier: pd.DataFrame, audited: pd.DataFrame, reviews: Mapping[str, Review], trained: Mapping[str, str],
+    earlier: pd.DataFrame, audited: pd.DataFrame, reviews: Mapping[str, str | None], trained: Mapping[str, str],
     held_back: float,
 ) -> pd.DataFrame:  # fmt: skip
     """Additions: earlier ones that nobody doubts since, and those believed now.
@@ -216,9 +217,9 @@ def _merged(
     it once had.
     """
     believed = audited[(audited["state"] == BELIEVED) & ~audited["sha256"].isin(set(trained))]
-    gone = {sha256 for sha256, review in reviews.items() if review.label is None}
+    gone = {sha256 for sha256, label in reviews.items() if label is None}
     still = earlier[~earlier["sha256"].isin(set(audited["sha256"]) | gone)]
-    said = still["sha256"].map({sha256: review.label for sha256, review in reviews.items()})
+    said = still["sha256"].map(reviews)
     still = still.assign(label=said.where(said.notna(), still["label"]))
     columns = [name for name in ADDITION_COLUMNS if name != "held_back"]
     both = pd.concat([still[columns], believed[columns]], ignore_index=True) if len(still) else believed[columns]

@@ -70,7 +70,7 @@ def new_labels(material: Material, state: dict) -> pd.DataFrame:
 def reviews_since(material: Material, state: dict) -> set[str]:
     """SHA-256 of images of which a person decided something else since the last update."""
     known = state.get("reviews", {})
-    return {sha256 for sha256, review in material.reviews.items() if known.get(sha256, "") != review.label}
+    return {sha256 for sha256, label in material.reviews.items() if known.get(sha256, "") != label}
 
 
 def fallen_accuracy(material: Material) -> str:

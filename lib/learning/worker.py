@@ -120,8 +120,7 @@ def decide(task: str, outcome: Outcome, settings: Settings) -> str:
 def is_news(task: str, settings: Settings, state: dict) -> bool:
     """Whether enough has been said or decided since the last update that a closer look is worth its cost."""
     newest, n_since = read_counts(settings.sources.url or default_url(task), task, state.get("number", 0))
-    decided = {sha256: review.label for sha256, review in read_reviews(task).items()}
-    changed = decided != state.get("reviews", {}) or newest < state.get("number", 0)
+    changed = read_reviews(task) != state.get("reviews", {}) or newest < state.get("number", 0)
     return changed or n_since >= min(settings.triggers.least_labels, settings.sources.new_class_images)
 
 
@@ -136,9 +135,8 @@ def remember(task: str, state: dict, material: Material, outcome: Outcome | None
             "rules_broken": [row["rule"] for row in outcome.gate.to_json() if not row["passed"]],
         }
     newest = int(material.given["number"].max()) if len(material.given) else 0
-    reviews = {sha256: review.label for sha256, review in material.reviews.items()}
     updates = [*state.get("updates", []), entry][-KEPT:]
-    write_json(state_path(task), {"time": now, "number": newest, "reviews": reviews, "updates": updates})
+    write_json(state_path(task), {"time": now, "number": newest, "reviews": dict(material.reviews), "updates": updates})
 
 
 def list_quarantined(task: str, material: Material) -> Path:
@@ -165,8 +163,7 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
     while not stopped.is_set():
         for task in tasks():
             try:
-                if running(task) or registry.deployment(task)["experiment"]:
-                    told_end(task, settings)
+                conclude_experiment(task, settings)
                 outcome = step(task, settings)
                 told.pop(task, None)
                 if outcome:
@@ -197,7 +194,7 @@ def _begin_anew(task: str, settings: Settings, error: ChangedError, told: dict[s
             logging.warning("Task %s: %s", task, failed)
 
 
-def told_end(task: str, settings: Settings) -> None:
+def conclude_experiment(task: str, settings: Settings) -> None:
     """End an experiment that is over, by labels that are believed, and say so."""
     doubted: set[str] = set()
     if not settings.approval and running(task):
