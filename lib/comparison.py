@@ -11,7 +11,7 @@ from lib.errors import ArtifactError
 from lib.experiments import Experiment, judge, running
 from lib.metrics import PairedComparison
 from lib.prediction import Predictor
-from lib.production import Outcomes, default_url, read_outcomes
+from lib.production import Outcomes, read_outcomes
 from lib.tasks import TaskEmbeddings
 
 Versions = tuple[registry.Version, registry.Version]
@@ -70,7 +70,7 @@ def experiment_between(task: str, first: registry.Version, second: registry.Vers
 
 def outcomes_of(task: str, experiment: Experiment | None, url: str) -> Outcomes:
     """What labels say of an experiment; nothing without one. Raises LogError where the log cannot be read."""
-    return read_outcomes(url or default_url(task), task, experiment.started) if experiment else Outcomes()
+    return read_outcomes(task, url, experiment.started) if experiment else Outcomes()
 
 
 def answers(versions: Versions, test: TaskEmbeddings) -> Answers:

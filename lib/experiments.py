@@ -14,7 +14,7 @@ from typing import Literal
 from lib import registry
 from lib.errors import ArtifactError, ParameterError
 from lib.estimates import Estimate
-from lib.production import Outcomes, default_url, read_outcomes
+from lib.production import Outcomes, read_outcomes
 from lib.sequential import SHARE_LEVEL, Tally, difference, paired_difference, planned_labels, share_evidence, tally
 
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
@@ -269,6 +269,6 @@ def conclude(
 
 def verdict(task: str, experiment: Experiment, url: str = "", doubted: Set[str] = frozenset()) -> Verdict:
     """`judge` an experiment by the task's production log, without labels of doubted images; raises LogError."""
-    outcomes = read_outcomes(url or default_url(task), task, experiment.started, doubted)
+    outcomes = read_outcomes(task, url, experiment.started, doubted)
     test = registry.verify(task, experiment.champion).metrics["test"]
     return judge(experiment, outcomes, test["accuracy"]["value"])

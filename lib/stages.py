@@ -13,7 +13,7 @@ from lib.errors import ArtifactError, LogError, ParameterError
 from lib.inference import MODEL_FILE
 from lib.labels import reviews_path
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
-from lib.production import default_url, read_outcomes
+from lib.production import read_outcomes
 from lib.production.reading import read_counts
 from lib.provenance import library_hash, versions
 from lib.sources import listing_hash
@@ -130,7 +130,7 @@ def _evaluation_inputs(task: str, values: Values) -> dict:
 
 def _retraining_inputs(task: str, values: Values) -> dict:
     """What was said and reviewed so far, and the champion that would be updated."""
-    newest, n = read_counts(values["log_url"] or default_url(task), task, 0)
+    newest, n = read_counts(task, values["log_url"], 0)
     reviews = reviews_path(task)
     return {
         "labels": f"{n}, newest {newest}",
@@ -146,7 +146,7 @@ def _comparison_inputs(task: str, values: Values) -> dict:
     names = {name: pointer[name] for name in ("champion", "challenger", "previous", "experiment")}
     outcomes = None
     if pointer["experiment"]:
-        found = read_outcomes(values["log_url"] or default_url(task), task, pointer["experiment"]["started"])
+        found = read_outcomes(task, values["log_url"], pointer["experiment"]["started"])
         outcomes = sha256_json([found.right, found.pairs, {arm: sorted(ids) for arm, ids in found.clients.items()}])
     return {"versions": sha256_json(names), "labels": outcomes, **_dataset_inputs(task, values)}
 

@@ -137,12 +137,12 @@ def test_outcomes_count_the_latest_label_of_each_answer_and_pair_shadows():
     classes = ["cat", "dog"]
     for name, label in ((names[0], "dog"), (names[0], "cat"), (names[1], "dog"), (names[3], "dog")):
         with_log.give_feedback(label, classes, prediction=name)
-    found = read_outcomes(default_url("t"), "t", 0.0)
+    found = read_outcomes("t", "", 0.0)
     assert found.right == {"champion": [("a", True), ("c", False)], "challenger": [("b", False)]}
     assert found.pairs == [(False, True)]
     assert found.clients == {"champion": {"a", "c"}, "challenger": {"b"}, "shadow": {"c"}}
-    assert read_outcomes(default_url("t"), "t", 0.0, doubted={sha256_bytes(DATA)}).right == {}
-    assert read_outcomes(default_url("t"), "t", 1e12) == Outcomes()
+    assert read_outcomes("t", "", 0.0, doubted={sha256_bytes(DATA)}).right == {}
+    assert read_outcomes("t", "", 1e12) == Outcomes()
     with_log.close()
 
 

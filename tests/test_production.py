@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from lib.errors import FeedbackError, LogError, ParameterError
 from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
 from lib.production.images import ImageStore
-from lib.production.outcomes import reading
 from lib.production.reading import read_labels, stacked
+from lib.production.schema import reading
 from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes
 
 DATA = b"an image"
@@ -124,13 +124,13 @@ def test_feedback_says_as_a_pseudonym_who_gave_it(log, url):
     log.give_feedback("dog", CLASSES, prediction="1", source="somebody")
     log.give_feedback("dog", CLASSES, prediction="1")
     assert [found.source for found in rows_of(url, feedback)] == ["somebody", None]
-    table = read_labels(url, "t")
+    table = read_labels("t", url)
     assert table["source"].isna().tolist() == [False, True]
     assert table[["label", "answered", "version", "arm"]].drop_duplicates().values.tolist() == [
         ["dog", "cat", "v1", "champion"]
     ]
     np.testing.assert_array_equal(stacked(table["vector"]), [[0, 1, 2], [0, 1, 2]])
-    assert len(read_labels(url, "another task")) == 0
+    assert len(read_labels("another task", url)) == 0
 
 
 def test_feedback_by_image_never_means_a_shadow_answer(log):
@@ -162,7 +162,7 @@ def test_tables_of_an_earlier_release_get_their_new_columns(url):
 
 def test_a_reader_locks_nothing_and_writes_nothing(log, url):
     log.record([row("1")], [DATA])
-    with reading(url) as connection:
+    with reading("t", url) as connection:
         connection.execute(select(predictions)).all()
         assert log.record([row("2")], [DATA])  # while the reader's transaction is open
         with pytest.raises(DBAPIError):

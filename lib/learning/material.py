@@ -12,7 +12,6 @@ from sklearn.utils import gen_batches
 from lib import registry
 from lib.errors import ArtifactError, ChangedError
 from lib.labels import BELIEVED, LEFT_OUT, Rules, audit, read_reviews
-from lib.production import default_url
 from lib.production.reading import read_labels, stacked
 from lib.splits import unit_interval
 from lib.storage import read_table
@@ -130,7 +129,7 @@ def gather(task: str, sources: Sources, *, anew: bool = False) -> Material:
     if not anew:
         check_same(champion, train)
     known = list(champion.card["classes"])
-    given = read_labels(sources.url or default_url(task), task)
+    given = read_labels(task, sources.url)
     trained = dict(zip(train.manifest["sha256"], train.manifest["label"], strict=True))
     evaluated = {*val.manifest["sha256"], *test.manifest["sha256"]}
     reviews = read_reviews(task)

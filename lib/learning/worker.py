@@ -22,7 +22,6 @@ from lib.labels import BELIEVED, QUARANTINED, read_reviews
 from lib.learning.material import Material, Sources, gather
 from lib.learning.triggers import Triggers, due
 from lib.learning.update import Outcome, make_update
-from lib.production import default_url
 from lib.production.reading import read_counts
 from lib.provenance import utc_now
 from lib.storage import PROJECT_ROOT, lock, production_dir, read_json, reports_dir, task_dir, write_csv, write_json
@@ -119,7 +118,7 @@ def decide(task: str, outcome: Outcome, settings: Settings) -> str:
 
 def is_news(task: str, settings: Settings, state: dict) -> bool:
     """Whether enough has been said or decided since the last update that a closer look is worth its cost."""
-    newest, n_since = read_counts(settings.sources.url or default_url(task), task, state.get("number", 0))
+    newest, n_since = read_counts(task, settings.sources.url, state.get("number", 0))
     changed = read_reviews(task) != state.get("reviews", {}) or newest < state.get("number", 0)
     return changed or n_since >= min(settings.triggers.least_labels, settings.sources.new_class_images)
 

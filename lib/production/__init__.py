@@ -4,9 +4,9 @@
 `outcomes` and `reading` read beside the service.
 """
 
-from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs, default_url
+from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs
 from lib.production.outcomes import Outcomes, read_outcomes
-from lib.production.schema import connect_to, feedback, predictions
+from lib.production.schema import connect_to, default_url, feedback, predictions
 
 __all__ = [
     "Feedback",

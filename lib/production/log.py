@@ -23,11 +23,6 @@ FEEDBACK_WAIT = 10.0
 DAY = 24 * 3600
 
 
-def default_url(task: str) -> str:
-    """URL of a task's own SQLite file, data/production/<task>/production.db."""
-    return f"sqlite:///{production_dir(task) / 'production.db'}"
-
-
 @dataclass(frozen=True)
 class Logged:
     """One answered image; see `schema.predictions`."""
@@ -285,7 +280,7 @@ class ProductionLogs:
         """The open log of a task."""
         with self._lock:
             if task not in self._logs:
-                log = ProductionLog(task, self._url or default_url(task), **self._options)
+                log = ProductionLog(task, self._url or schema.default_url(task), **self._options)
                 log.open()
                 self._logs[task] = log
             return self._logs[task]

@@ -1,13 +1,10 @@
 """What labels say of answers, by arm of an experiment; read beside a running service without ever locking its log."""
 
-import contextlib
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import select
 
-from lib.errors import LogError, first_line
 from lib.production import schema
 
 
@@ -30,28 +27,16 @@ class Outcomes:
     clients: dict[str, set[str]] = field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def reading(url: str) -> Iterator[Connection]:
-    """A connection to a log that is only read; raises LogError where it cannot be."""
-    engine = schema.read_from(url)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise LogError(f"The production log cannot be read: {first_line(cause)}.") from error
-    finally:
-        engine.dispose()
-
-
-def read_outcomes(url: str, task: str, since: float, doubted: Set[str] = frozenset()) -> Outcomes:
+def read_outcomes(task: str, url: str, since: float, doubted: Set[str] = frozenset()) -> Outcomes:
     """Outcomes of answers given since then (seconds since 1970).
 
     Of several labels of one answer, and of several answers to one client's image, the latest counts.
 
     Parameters
     ----------
-    url, task : str
+    task : str
+    url : str
+        Database, "" for the task's own SQLite file.
     since : float
     doubted : set of str
         SHA-256 of images whose labels do not count.
@@ -71,7 +56,7 @@ def read_outcomes(url: str, task: str, since: float, doubted: Set[str] = frozens
         .order_by(said.c.created, said.c.number)
     )
     asked = select(about.c.arm, about.c.client).where(about.c.task == task, about.c.created >= since).distinct()
-    with reading(url) as connection:
+    with schema.reading(task, url) as connection:
         latest = {tuple(row[:3]): row[3:] for row in connection.execute(labelled) if row[2] not in doubted}
         dealt = connection.execute(asked).all()
     right: dict[str, list[tuple[str, bool]]] = {}

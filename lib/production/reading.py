@@ -5,7 +5,6 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from lib.production import schema
-from lib.production.outcomes import reading
 
 LABEL_COLUMNS = [
     "number", "created", "label", "source", "prediction", "sha256", "kept", "version", "arm", "answered", "probability",
@@ -13,7 +12,7 @@ LABEL_COLUMNS = [
 ]  # fmt: skip
 
 
-def read_labels(url: str, task: str) -> pd.DataFrame:
+def read_labels(task: str, url: str = "") -> pd.DataFrame:
     """Every label that was given, oldest first, with the answer that it is about.
 
     Returns
@@ -29,15 +28,15 @@ def read_labels(url: str, task: str) -> pd.DataFrame:
     ]  # fmt: skip
     query = select(*columns).join(schema.predictions, about.id == said.prediction)
     query = query.where(said.task == task).order_by(said.created, said.number)
-    with reading(url) as connection:
+    with schema.reading(task, url) as connection:
         return pd.DataFrame(connection.execute(query).all(), columns=LABEL_COLUMNS)
 
 
-def read_counts(url: str, task: str, since: int) -> tuple[int, int]:
+def read_counts(task: str, url: str, since: int) -> tuple[int, int]:
     """Number of the newest label, 0 before there is one, and how many have a larger number than `since`."""
     said = schema.feedback.c
     own = select(func.max(said.number), func.count().filter(said.number > since)).where(said.task == task)
-    with reading(url) as connection:
+    with schema.reading(task, url) as connection:
         newest, n_since = connection.execute(own).one()
     return newest or 0, n_since
 

@@ -1,11 +1,14 @@
 """The two tables of a production log, in SQLite or PostgreSQL."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import (
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -20,9 +23,10 @@ from sqlalchemy import (
     inspect,
     text,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from lib.errors import ParameterError
+from lib.errors import LogError, ParameterError, first_line
+from lib.storage import production_dir
 
 BUSY_SECONDS = 1  # that SQLite waits for another process which writes
 
@@ -100,8 +104,41 @@ def connect_to(url: str) -> Engine:
     return engine
 
 
-def read_from(url: str) -> Engine:
-    """An engine that only reads, beside a service that writes; it locks nothing. Raises as `connect_to` does."""
+def default_url(task: str) -> str:
+    """URL of a task's own SQLite file, data/production/<task>/production.db."""
+    return f"sqlite:///{production_dir(task) / 'production.db'}"
+
+
+@contextlib.contextmanager
+def reading(task: str, url: str = "") -> Iterator[Connection]:
+    """A connection that only reads, beside a service that writes; it locks nothing.
+
+    Parameters
+    ----------
+    task : str
+    url : str
+        Database, "" for the task's own SQLite file.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    ParameterError
+        As `connect_to`.
+    """
+    engine = _read_only(url or default_url(task))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise LogError(f"The production log cannot be read: {first_line(cause)}.") from error
+    finally:
+        engine.dispose()
+
+
+def _read_only(url: str) -> Engine:
+    """An engine whose connections cannot write."""
     engine = _create(url)
     if engine.dialect.name == "sqlite":
         engine = _create(f"sqlite:///file:{quote(str(engine.url.database))}?mode=ro&uri=true")
