@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -45,13 +45,7 @@ class Probabilities:
         """(n, dim) float32 -> (n, n_classes) float64."""
         for step in self._steps:
             vectors = step(vectors)
-        return softmax(self._beta * vectors.astype(np.float64))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, n_classes) -> (n, n_classes), rows that sum to 1."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+        return softmax(self._beta * vectors.astype(np.float64), axis=1)
 
 
 def _step(fitted: Any) -> Step:
@@ -91,6 +85,6 @@ def _log_proba(layers: list[tuple[np.ndarray, np.ndarray]], rows: np.ndarray) ->
         rows = np.maximum(_affine(weights, constant, rows), 0)
     last = _affine(*layers[-1], rows)
     if last.shape[1] > 1:
-        return np.log(softmax(last) + EPS)
+        return np.log(softmax(last, axis=1) + EPS)
     second = expit(last)
     return np.log(np.hstack([1 - second, second]) + EPS)

@@ -9,7 +9,7 @@ from synthetic import LINEAR, NETWORK, draw
 
 from lib.classifiers import Spec
 from lib.errors import ArtifactError
-from lib.probabilities import Probabilities, softmax
+from lib.probabilities import Probabilities
 from lib.training import fit_calibrated
 
 DEEP = Spec("mlp", root=True, n_components=5, hidden=(8, 4), alpha=1.0)
@@ -37,7 +37,3 @@ def test_a_step_that_is_never_trained_is_refused():
     model = CalibratedClassifierCV(make_pipeline(GaussianNB()), method="temperature", cv=list(folds), ensemble=False)
     with pytest.raises(ArtifactError, match="GaussianNB"):
         Probabilities(model.fit(vectors, labels))
-
-
-def test_softmax_stands_large_logits():
-    np.testing.assert_array_equal(softmax(np.array([[1e6, 0.0], [0.0, 0.0]])), [[1, 0], [0.5, 0.5]])
