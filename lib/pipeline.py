@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from lib import reports
-from lib.errors import DiskFullError, LockedError, ParameterError, ProjectError, StageError
+from lib.command_line import exit_status
+from lib.errors import DiskFullError, ParameterError, StageError
 from lib.execution import run_notebook
 from lib.parameters import check_names, parse_value
 from lib.provenance import provenance, utc_now
@@ -24,35 +25,31 @@ from lib.torchvision_data import PREFIX
 
 DEFAULT = f"default: {', '.join(name for name, stage in STAGES.items() if stage.by_default)}"
 PATH_PARAMETERS = ("data_dir", "weights")
-DONE, FAILED, USAGE, LOCKED, STOPPED = 0, 1, 2, 3, 130
+STOPPED = 130  # by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 1 a stage failed, 2 bad usage, 3 another run holds the lock."""
     options = _parser().parse_args(arguments)
     try:
-        if options.list:
-            print(list_parameters())
-            return DONE
-        given = collect_parameters(options.parameters, options.files)
-        selected = select_stages(options.stages)
-        task, values = resolve(selected, given, options.task)
-        if options.dry_run:
-            print_plans(selected, task, values, force=options.force)
-            return DONE
-        return run(selected, task, values, force=options.force)
+        return exit_status(lambda: _act(options), (StageError, DiskFullError))
     except KeyboardInterrupt:
         print("Stopped; the next run goes on from here.", file=sys.stderr)
         return STOPPED
-    except LockedError as error:
-        print(error, file=sys.stderr)
-        return LOCKED
-    except (StageError, DiskFullError) as error:
-        print(f"Failed: {error}", file=sys.stderr)
-        return FAILED
-    except ProjectError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+
+
+def _act(options: argparse.Namespace) -> None:
+    """Do what the options ask for."""
+    if options.list:
+        print(list_parameters())
+        return
+    given = collect_parameters(options.parameters, options.files)
+    selected = select_stages(options.stages)
+    task, values = resolve(selected, given, options.task)
+    if options.dry_run:
+        print_plans(selected, task, values, force=options.force)
+    else:
+        run(selected, task, values, force=options.force)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,7 +191,7 @@ def print_plans(selected: list[Stage], task: str, values: dict[str, Values], *, 
         print(action)
 
 
-def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: bool) -> int:
+def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: bool) -> None:
     """Run what has to run, publish reports and the index.
 
     Raises
@@ -227,7 +224,6 @@ def run(selected: list[Stage], task: str, values: dict[str, Values], *, force: b
             reports.write_index()
     print(f"Result: {reports.headline(task)}")
     print(f"Reports: {display_path(reports_dir() / 'index.html')}")
-    return DONE
 
 
 def run_stage(plan: Plan, task: str, record: Record, folder: Path) -> None:

@@ -45,6 +45,7 @@ FLOORS = {
     "learning": 8,
     "log_lines": 0,
     "estimates": 0,
+    "command_line": 1,
     "reference": 3,
     "inference": 3,
     "sources": 3,

@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from lib.errors import ArtifactError, DataError, LockedError, LogError, ParameterError, ProjectError, StageError
+from lib.command_line import exit_status
+from lib.errors import ArtifactError, DataError, LogError, ParameterError, StageError
 from lib.incremental import METHODS
 from lib.labels import REVIEWS_FILE, Rules, read_reviews, reviews_path, write_reviews
 from lib.learning.material import Sources, gather
@@ -16,8 +17,6 @@ from lib.log_lines import set_up_logging
 from lib.prediction import default_task, tasks
 from lib.storage import display_path
 
-DONE, FAILED, USAGE, LOCKED = 0, 1, 2, 3
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 1 it cannot be done, 2 bad usage, 3 another process is at it."""
@@ -26,18 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judges = options.reject or options.accept is not None
     if judges != bool(options.images):
         parser.error("--accept LABEL and --reject need the SHA-256 of images, and nothing else takes them.")
-    try:
-        _act(options)
-        return DONE
-    except LockedError as error:
-        print(error, file=sys.stderr)
-        return LOCKED
-    except (ArtifactError, DataError, LogError, StageError) as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except ProjectError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+    return exit_status(lambda: _act(options), (ArtifactError, DataError, LogError, StageError))
 
 
 def _parser() -> argparse.ArgumentParser:

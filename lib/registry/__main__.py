@@ -5,34 +5,27 @@ import sys
 from collections.abc import Sequence
 
 from lib import registry
-from lib.errors import ArtifactError, LockedError, ProjectError
+from lib.command_line import exit_status
+from lib.errors import ArtifactError
 from lib.provenance import user
-
-DONE, FAILED, USAGE, LOCKED = 0, 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 1 it cannot be done, 2 bad usage, 3 another process is at it."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.action == "promote":
-            registry.promote(options.task, options.version, by=options.by, why=options.why)
-        elif options.action == "rollback":
-            registry.rollback(options.task, by=options.by, why=options.why)
-        elif options.action == "diff":
-            print(comparison(options.task, options.first, options.second))
-            return DONE
-        print(listing(options.task))
-        return DONE
-    except LockedError as error:
-        print(error, file=sys.stderr)
-        return LOCKED
-    except ArtifactError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except ProjectError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+    return exit_status(lambda: _act(options), (ArtifactError,))
+
+
+def _act(options: argparse.Namespace) -> None:
+    """Do what the options ask for."""
+    if options.action == "diff":
+        print(comparison(options.task, options.first, options.second))
+        return
+    if options.action == "promote":
+        registry.promote(options.task, options.version, by=options.by, why=options.why)
+    elif options.action == "rollback":
+        registry.rollback(options.task, by=options.by, why=options.why)
+    print(listing(options.task))
 
 
 def _parser() -> argparse.ArgumentParser:
