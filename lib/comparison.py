@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
-from lib.embeddings import embed
 from lib.errors import ArtifactError
 from lib.experiments import Experiment, judge, running
 from lib.metrics import PairedComparison
@@ -78,10 +77,8 @@ def answers(versions: Versions, test: TaskEmbeddings) -> Answers:
     names: list[np.ndarray] = []
     for version in versions:
         predictor = Predictor.from_version(version)
-        vectors = test.vectors
-        if predictor.encoder.fingerprint != test.facts["backbone"]["export"]:
-            vectors = embed(test.root, test.manifest["path"], test.manifest["sha256"], predictor.encoder).vectors
-        names.append(np.array(predictor.classes, dtype=object)[predictor.proba(vectors).argmax(axis=1)])
+        codes = predictor.proba(test.vectors_for(predictor)).argmax(axis=1)
+        names.append(np.array(predictor.classes, dtype=object)[codes])
     classes = list(dict.fromkeys([*versions[0].card["classes"], *versions[1].card["classes"], *test.classes]))
     places = {label: code for code, label in enumerate(classes)}
     first, second = (np.array([places[label] for label in answered]) for answered in names)

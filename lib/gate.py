@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from lib import registry
-from lib.embeddings import embed
 from lib.errors import ArtifactError
 from lib.forgetting import BeforeAfter
 from lib.metrics import Estimate, calibration_change, compare_paired, proportion
@@ -173,13 +172,9 @@ def _against_champion(test: TaskEmbeddings, version: registry.Version, proba: np
         if card["data"]["hash"] != version.card["data"]["hash"]:
             return f"{name} was trained on other data or another split: not comparable", True
         predictor = Predictor.from_version(champion)
-        vectors = test.vectors
-        if card["backbone"]["fingerprint"] != version.card["backbone"]["fingerprint"]:
-            paths, hashes = test.manifest["path"], test.manifest["sha256"]
-            vectors = embed(test.root, paths, hashes, predictor.encoder).vectors
         places = {label: code for code, label in enumerate(test.classes)}
         codes = np.array([places.get(label, -1) for label in card["classes"]])  # it may have been taught more classes
-        theirs = codes[predictor.proba(vectors).argmax(axis=1)]
+        theirs = codes[predictor.proba(test.vectors_for(predictor)).argmax(axis=1)]
     except ArtifactError as error:
         return f"the champion cannot be loaded: {error}", True
     gap = compare_paired(test.labels, proba.argmax(axis=1), theirs).difference
@@ -190,7 +185,7 @@ def _taught_classes(task: str, version: registry.Version) -> tuple[str, bool]:
     """The classes that the champion learned from feedback and the candidate lacks, in words, and whether none is."""
     name = registry.deployment(task)["champion"]
     try:
-        taught = registry.verify(task, name).card.get("lineage", {}).get("taught_classes", []) if name else []
+        taught = registry.verify(task, name).lineage.get("taught_classes", []) if name else []
     except ArtifactError as error:
         return f"the champion cannot be loaded: {error}", True
     lacking = [label for label in taught if label not in version.card["classes"]]

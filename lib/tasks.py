@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 
 from lib.datasets import Dataset
-from lib.embeddings import cache_dir, load_vectors
+from lib.embeddings import cache_dir, embed, load_vectors
 from lib.errors import ArtifactError
 from lib.precision import Decision
+from lib.prediction import Predictor
 from lib.splits import SPLITS
 from lib.storage import read_json, read_table, task_dir, write_json, write_table
 
 MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
 CORRECTIONS_FILE = "corrections.csv"  # what was followed of the file of that name beside the data
 LEARNING_FILE, COMPARISON_FILE = "learning.json", "comparison.json"  # what 06 and 07 leave
+MONITORING_FILE = "monitoring.json"  # what a monitoring leaves: {"state": "alarm"} sets an update off
 FILES_FILE = "files.parquet"  # what need not be read again; no stage's input, for times of change are in it
 
 
@@ -45,6 +47,12 @@ class TaskEmbeddings:
     classes: list[str]
     root: Path
     facts: dict
+
+    def vectors_for(self, predictor: Predictor) -> np.ndarray:
+        """Vectors of its images by a predictor's own backbone, (n, dim) float32; computed where it is another one."""
+        if predictor.card["backbone"]["fingerprint"] == self.facts["backbone"]["fingerprint"]:
+            return self.vectors
+        return embed(self.root, self.manifest["path"], self.manifest["sha256"], predictor.encoder).vectors
 
 
 def save_task(task: str, dataset: Dataset, decision: Decision, *, data_dir: str, reason: str, seed: int) -> list[Path]:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 
 from lib.datasets import read_dataset
@@ -22,3 +24,15 @@ def test_a_task_comes_back_with_labels_and_vectors_in_one_order(lite0, tiny_fold
     assert train.facts["backbone"]["precision"] == "fp32"
     assert train.facts["backbone"]["export"] == lite0.folder.name
     assert train.facts["backbone"]["int8_check"] is None
+
+
+def test_vectors_for_a_predictor_are_those_of_its_own_backbone(tiny_task, monkeypatch):
+    test, other = load_task(tiny_task, ["test"]), object()
+    same = SimpleNamespace(card={"backbone": test.facts["backbone"]}, encoder=other)
+    assert test.vectors_for(same) is test.vectors
+    asked, made = [], np.zeros((len(test.labels), 3), dtype=np.float32)
+    monkeypatch.setattr("lib.tasks.embed", lambda *given: asked.append(given) or SimpleNamespace(vectors=made))
+    assert test.vectors_for(SimpleNamespace(card={"backbone": {"fingerprint": "g"}}, encoder=other)) is made
+    ((root, paths, hashes, encoder),) = asked
+    assert (root, list(paths), list(hashes)) == (test.root, list(test.manifest["path"]), list(test.manifest["sha256"]))
+    assert encoder is other

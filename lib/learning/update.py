@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -23,12 +22,12 @@ from lib.learning.material import Material, vectors_of
 from lib.metrics import accuracy
 from lib.novelty import REFUSED
 from lib.probabilities import Probabilities
-from lib.production.images import ImageStore
+from lib.production import ImageStore
 from lib.provenance import provenance
 from lib.reference import Reference, draw_reference, novelty_threshold
 from lib.selective import abstain_threshold
 from lib.splits import units
-from lib.storage import production_dir, write_table
+from lib.storage import write_table
 from lib.training import temperature
 
 TARGET_ACCURACY = 0.95  # of accepted answers, where the champion has no threshold of its own
@@ -103,9 +102,9 @@ def make_update(
     predictions = predictions_table(material.test.manifest, test.after, material.classes)
     others: dict[str, Callable[[Path], None]] = {
         registry.REFERENCE_FILE: reference.write,
-        registry.PREDICTIONS_FILE: partial(_write, predictions),
-        registry.ADDITIONS_FILE: partial(_write, material.additions),
-        registry.CHANGES_FILE: partial(_write, changes),
+        registry.PREDICTIONS_FILE: lambda path: write_table(path, predictions),
+        registry.ADDITIONS_FILE: lambda path: write_table(path, material.additions),
+        registry.CHANGES_FILE: lambda path: write_table(path, changes),
     }
     version = registry.save(task, {registry.MODEL_FILE: after}, card, metrics, others)
     record_opening(task, version)
@@ -251,14 +250,9 @@ def updated_reference(task: str, material: Material) -> Reference:
     else:
         columns = (train.manifest[name] for name in ("sha256", "path", "label"))
         reference = draw_reference(train.root, *columns, train.vectors, seed=champion.card["seed"])
-    images = ImageStore(production_dir(task) / "images")
+    images = ImageStore.of(task)
     names, labels = list(learned["sha256"]), list(learned["label"])
     vectors = vectors_of(learned, train.vectors.shape[1])
     places = [f"production/{name[:12]}" for name in names]
     files = [images.path(name) for name in names]
     return reference.extended(names, places, labels, files, vectors, seed=champion.card["seed"])
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """`write_table`, its arguments the other way about."""
-    write_table(path, table)

@@ -22,12 +22,12 @@ from lib.labels import BELIEVED, QUARANTINED, read_reviews
 from lib.learning.material import Material, Sources, gather
 from lib.learning.triggers import Triggers, due
 from lib.learning.update import Outcome, make_update
+from lib.production import ImageStore
 from lib.production.reading import read_counts
 from lib.provenance import utc_now
 from lib.storage import PROJECT_ROOT, lock, production_dir, read_json, reports_dir, task_dir, write_csv, write_json
-from lib.tasks import LEARNING_FILE
+from lib.tasks import LEARNING_FILE, MONITORING_FILE
 
-MONITORING_FILE = "monitoring.json"
 PIPELINE_LOCK = ".lock"
 KEPT = 50  # updates that are remembered
 
@@ -243,12 +243,11 @@ def write_merged(task: str, material: Material) -> Path:
         for part in parts
         for row in part.manifest.itertuples()
     ]
-    images = production_dir(task) / "images"
+    path, images = production_dir(task) / "merged.csv", ImageStore.of(task)
     rows += [
-        (f"images/{row.sha256[:2]}/{row.sha256}", row.label, "test" if row.held_back else "train", "")
+        (str(images.path(row.sha256)), row.label, "test" if row.held_back else "train", "")
         for row in material.additions.itertuples()
-        if (images / row.sha256[:2] / row.sha256).exists()
+        if images.path(row.sha256).exists()
     ]
-    path = production_dir(task) / "merged.csv"
     write_csv(path, ["image", "label", "split", "group"], rows)
     return path

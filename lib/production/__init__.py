@@ -4,12 +4,14 @@
 `outcomes` and `reading` read beside the service.
 """
 
+from lib.production.images import ImageStore
 from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs
 from lib.production.outcomes import Outcomes, read_outcomes
 from lib.production.schema import connect_to, default_url, feedback, predictions
 
 __all__ = [
     "Feedback",
+    "ImageStore",
     "Logged",
     "Outcomes",
     "ProductionLog",

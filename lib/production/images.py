@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib.storage import write_bytes
+from lib.storage import production_dir, write_bytes
 
 
 class ImageStore:
@@ -15,6 +15,11 @@ class ImageStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
+
+    @classmethod
+    def of(cls, task: str) -> "ImageStore":
+        """A task's own, data/production/<task>/images."""
+        return cls(production_dir(task) / "images")
 
     def path(self, sha256: str) -> Path:
         """Where an image of this content lies, or would."""

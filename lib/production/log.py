@@ -92,7 +92,7 @@ class ProductionLog:
     ):
         self.task, self.keep_images = task, keep_images
         self.max_days, self.max_image_bytes = max_days, max_image_bytes
-        self.images = ImageStore(production_dir(task) / "images")
+        self.images = ImageStore.of(task)
         self._url, self._clock = url, clock
         self._writer: Writer | None = None
 
