@@ -17,6 +17,34 @@ from training import clouds
 N_NEW, N_TEST, DIM = 50, 2000, 1280
 
 
+def measured(spec: object, n: int, rounds: int) -> tuple:
+    """A row: seconds of both ways, exact over instant, accuracies on unseen images in per cent, peak MB."""
+    from lib.incremental import Labelled, instant, refit
+    from lib.probabilities import Probabilities
+
+    vectors, labels = clouds(n + N_NEW + N_TEST, DIM)
+    old, new, both, test = (
+        Labelled(vectors[part], labels[part])
+        for part in (slice(n), slice(n, n + N_NEW), slice(n + N_NEW), slice(n + N_NEW, None))
+    )
+    units = np.arange(n + N_NEW).astype(str)
+    model = refit(spec, old, units[:n], n_folds=5, seed=0)
+    ways = {
+        "exact": lambda: refit(spec, both, units, n_folds=5, seed=0),
+        "instant": lambda: instant(model, old, new, 10, seed=0),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    right = {}
+    for _ in range(rounds):
+        for way, update in ways.items():
+            started = perf_counter()
+            found = update()
+            seconds[way].append(perf_counter() - started)
+            right[way] = 100 * float((Probabilities(found)(test.vectors).argmax(axis=1) == test.labels).mean())
+    exact, at_once = (median(seconds[way]) for way in ways)
+    return exact, at_once, exact / at_once, *right.values(), peak_megabytes()
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,33 +53,12 @@ def main() -> None:
     options = parser.parse_args()
 
     from lib.classifiers import Spec
-    from lib.incremental import Labelled, instant, refit
-    from lib.probabilities import Probabilities
 
     warnings.simplefilter("ignore")  # epoch budgets that end
-    specs = [Spec("logistic_regression", C=0.003), Spec("mlp", hidden=(64,), alpha=1.0)]
     rows = []
     for n in options.sizes:
-        vectors, labels = clouds(n + N_NEW + N_TEST, DIM)
-        old, new = (Labelled(vectors[part], labels[part]) for part in (slice(n), slice(n, n + N_NEW)))
-        both = Labelled(vectors[: n + N_NEW], labels[: n + N_NEW])
-        test, truth = vectors[n + N_NEW :], labels[n + N_NEW :]
-        for spec in specs:
-            model = refit(spec, old, np.arange(n).astype(str), n_folds=5, seed=0)
-            seconds: dict[str, list[float]] = {"exact": [], "instant": []}
-            for _ in range(options.rounds if n < 100_000 else 1):
-                for method in seconds:
-                    started = perf_counter()
-                    if method == "exact":
-                        found = refit(spec, both, np.arange(n + N_NEW).astype(str), n_folds=5, seed=0)
-                    else:
-                        found = instant(model, old, new, 10, seed=0)
-                    seconds[method].append(perf_counter() - started)
-                    right = float((Probabilities(found)(test).argmax(axis=1) == truth).mean())
-                    if method == "exact":
-                        exact = right
-            times = [median(seconds[method]) for method in ("exact", "instant")]
-            rows.append((f"{n:,}", str(spec), *times, times[0] / times[1], 100 * exact, 100 * right, peak_megabytes()))
+        for spec in (Spec("logistic_regression", C=0.003), Spec("mlp", hidden=(64,), alpha=1.0)):
+            rows.append((f"{n:,}", str(spec), *measured(spec, n, options.rounds)))
             print(*rows[-1], sep=", ", file=sys.stderr)
     print(machine(), "\n")
     columns = ["old images", "classifier", "exact, s", "instant, s", "exact over instant", "accuracy exact, %",

@@ -53,7 +53,7 @@ class Experiment:
     expires: float
 
     def arm(self, client: str) -> str:
-        """ "champion" or "challenger", for the key of a client; the same whenever it asks."""
+        """CHAMPION or CHALLENGER, for the key of a client; the same whenever it asks."""
         digest = hashlib.sha256(f"{self.id} {client}".encode()).digest()
         return CHALLENGER if int.from_bytes(digest[:8], "big") / 2**64 < self.share else CHAMPION
 

@@ -1,5 +1,6 @@
 """Two versions side by side."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,11 +21,8 @@ def two(tiny_task, tmp_path, monkeypatch):
     """A task of its own with a second version, of the same model: task, champion, the other one."""
     copied_task(tiny_task, tmp_path, monkeypatch)
     champion = registry.champion(tiny_task)
-    folder = champion.folder.with_name("2999-other")
-    folder.mkdir()
-    for file in champion.folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return tiny_task, champion.name, folder.name
+    shutil.copytree(champion.folder, champion.folder.with_name("2999-other"))
+    return tiny_task, champion.name, "2999-other"
 
 
 def test_by_default_it_is_the_champion_and_who_waits_or_served_before(two):

@@ -1,6 +1,7 @@
 """Who gets which model, what labels say, and how an experiment ends."""
 
 import json
+import shutil
 import uuid
 
 import numpy as np
@@ -34,11 +35,8 @@ def task(tiny_task, tmp_path, monkeypatch):
 def challenger(task):
     """A second version, of the same model."""
     champion = registry.champion(task)
-    name = f"2999{champion.name[4:]}"
-    folder = champion.folder.with_name(name)
-    folder.mkdir()
-    for file in champion.folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+    name = "2999-challenger"
+    shutil.copytree(champion.folder, champion.folder.with_name(name))
     return name
 
 

@@ -157,10 +157,8 @@ def test_torch_is_not_imported_where_nothing_is_computed(path, tiny_task, tiny_f
 def production(tiny_task, tmp_path, monkeypatch):
     """A copy of the tiny task, and labels from production, some of a new class and some doubtful ones."""
     copied_task(tiny_task, tmp_path, monkeypatch)
-    predictor, log = (
-        Predictor.from_version(registry.champion(tiny_task)),
-        ProductionLog(tiny_task, default_url(tiny_task)),
-    )
+    predictor = Predictor.from_version(registry.champion(tiny_task))
+    log = ProductionLog(tiny_task, default_url(tiny_task))
     log.open()
     for label in (*TINY_CLASSES, "Sneaker"):
         taught(log, predictor, unseen(label, 10))
