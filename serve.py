@@ -20,6 +20,7 @@ from lib.quota import Quota
 from lib.serving import ServedTasks
 from lib.web import auth, browser, docs, experiment, feedback, health, models, openapi, page, predict, protocol, reports
 from lib.web.context import attach, served_tasks
+from lib.web.failures import FAILURES, Failures, count_failures
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests
 from lib.web.metrics import State, measure
@@ -67,6 +68,7 @@ def create_app(
     attach(app, tasks, admission, logs)
     log_requests(app)
     measure(app, State(tasks, admission, logs))
+    count_failures(app, Failures(tasks, logs))
     register_problem_handlers(app)
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
@@ -115,11 +117,12 @@ def main() -> int:
         drain.install()
         log_state(f"http://{options.host}:{options.port}")
         stopped = threading.Event()
-        for tend in (served_tasks().watch, *([logs.tend] if logs else [])):
+        for tend in (served_tasks().watch, *([logs.tend, app.extensions[FAILURES].keep] if logs else [])):
             threading.Thread(target=tend, args=[stopped], name=tend.__name__, daemon=True).start()
     server.run()
     stopped.set()
     if logs:
+        app.extensions[FAILURES].write()
         logs.close()
     return 0 if drain.complete else 1
 

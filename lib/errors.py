@@ -88,6 +88,10 @@ class StageError(ProjectError):
     """A notebook failed."""
 
 
+class AlarmError(ProjectError):
+    """What is monitored is in a state on which the one who asked wants to fail."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, at most 200 characters, or its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -28,6 +28,20 @@ def accuracy(y_true: np.ndarray, y_pred: np.ndarray) -> Estimate:
     return proportion(int((y_true == y_pred).sum()), len(y_true))
 
 
+def expected_accuracy(confidence: np.ndarray) -> Estimate:
+    """Share of right answers that calibrated probabilities of the answers, shape (n,), make one expect without a label.
+
+    Confidence-based performance estimation (Bialek et al., Estimating Model Performance Under Covariate Shift Without
+    Labels, 2024): each answer is right with its own probability, so the number of right ones has the variance of a
+    Poisson binomial. It is as good as the calibration: images of no known class are not what that was fitted on.
+    """
+    n = len(confidence)
+    if not n:
+        return Estimate(float("nan"), 0.0, 1.0)
+    value, half = float(confidence.mean()), 1.959964 * float(np.sqrt((confidence * (1 - confidence)).sum())) / n
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half))
+
+
 def macro_f1(
     y_true: np.ndarray, y_pred: np.ndarray, n_classes: int, *, n_resamples: int = 1000, seed: int = 0
 ) -> Estimate:

@@ -17,6 +17,14 @@ Level = float
 SIDE = 512  # images are made no larger than this before they are damaged, so that a level means one thing
 
 
+def reduced(image: Image.Image) -> Image.Image:
+    """An image whose short side has at most SIDE pixels."""
+    if min(image.size) <= SIDE:
+        return image
+    factor = SIDE / min(image.size)
+    return image.resize([round(side * factor) for side in image.size], Image.Resampling.BILINEAR, reducing_gap=2)
+
+
 def blur(image: Image.Image, percent: Level, draw: np.random.Generator) -> Image.Image:
     """Gaussian blur, its radius in per cent of the short side."""
     return image.filter(ImageFilter.GaussianBlur(percent / 100 * min(image.size)))
@@ -123,10 +131,5 @@ def _damaged(predictor: Predictor, path: Path, name: str, level: Level, draw: np
     preprocessing = predictor.encoder.preprocessing
     image = decode(path.read_bytes(), min_side=preprocessing.decode_side)
     if name != "none":
-        if min(image.size) > SIDE:
-            factor = SIDE / min(image.size)
-            image = image.resize(
-                [round(side * factor) for side in image.size], Image.Resampling.BILINEAR, reducing_gap=2
-            )
-        image = CORRUPTIONS[name][0](image, level, draw)
+        image = CORRUPTIONS[name][0](reduced(image), level, draw)
     return preprocessing.normalise(preprocessing.view(image))

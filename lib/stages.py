@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import registry
+from lib.alarms import MONITORING_FILE
 from lib.backbones import RESNET50, RESNET50_FILE, torch_cache
 from lib.embeddings import cache_dir, cached_hashes
 from lib.errors import ArtifactError, LogError, ParameterError
@@ -15,7 +16,7 @@ from lib.labels import reviews_path
 from lib.parameters import Parameter, cell_source, read_notebook, read_parameters
 from lib.production import read_outcomes
 from lib.production.reading import read_counts
-from lib.provenance import library_hash, versions
+from lib.provenance import library_hash, utc_now, versions
 from lib.sources import listing_hash
 from lib.storage import (
     PROJECT_ROOT,
@@ -183,6 +184,14 @@ STAGES = {
         ),
         Stage("training", "03_training.ipynb", ("embedding",), _dataset_inputs, _training_outputs),
         Stage("evaluation", "04_evaluation.ipynb", ("training",), _evaluation_inputs, _evaluation_outputs),
+        Stage(
+            "monitoring",
+            "05_monitoring.ipynb",
+            ("evaluation",),
+            lambda task, values: {"time": utc_now()},  # a look at what has come since is never the same
+            lambda task, values: [task_dir(task) / MONITORING_FILE],
+            by_default=False,
+        ),
         Stage(
             "retraining",
             "06_retraining.ipynb",

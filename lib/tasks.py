@@ -18,7 +18,6 @@ from lib.storage import read_json, read_table, task_dir, write_json, write_table
 MANIFEST_FILE, REJECTED_FILE, DATASET_FILE = "manifest.parquet", "rejected.csv", "dataset.json"
 CORRECTIONS_FILE = "corrections.csv"  # what was followed of the file of that name beside the data
 LEARNING_FILE, COMPARISON_FILE = "learning.json", "comparison.json"  # what 06 and 07 leave
-MONITORING_FILE = "monitoring.json"  # what a monitoring leaves: {"state": "alarm"} sets an update off
 FILES_FILE = "files.parquet"  # what need not be read again; no stage's input, for times of change are in it
 
 

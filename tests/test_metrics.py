@@ -234,3 +234,16 @@ def test_average_precision_by_hand():
     assert curves["a"][2] == pytest.approx(1 / 2 + 2 / 3 / 2)
     recall, precision, _ = curves["a"]
     assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
+
+
+def test_expected_accuracy_is_the_mean_confidence_and_its_interval_holds_the_truth():
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        confidence = draw.uniform(0.3, 1, 150)
+        right = (draw.random(150) < confidence).mean()
+        found = metrics.expected_accuracy(confidence)
+        held += found.low <= right <= found.high
+    assert found.value == pytest.approx(confidence.mean())
+    assert 0.91 <= held / 200 <= 0.99
+    assert np.isnan(metrics.expected_accuracy(np.array([])).value)

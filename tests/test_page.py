@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from time import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -14,6 +15,7 @@ from lib import registry
 from lib.production import ProductionLogs
 from lib.storage import task_dir, write_json
 from lib.web import docs, openapi
+from lib.web.reports import told_age
 from serve import create_app
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -172,10 +174,20 @@ def test_reports_are_shown_in_a_sandbox_and_nothing_else_of_the_disk(client, tin
     assert index.status_code == 200
     assert "sandbox" in index.headers["Content-Security-Policy"]
     assert "allow-same-origin" not in index.headers["Content-Security-Policy"]
-    assert client.get(f"/reports/{tiny_task}/04_evaluation.html", buffered=True).status_code == 200
+    report = client.get(f"/reports/{tiny_task}/04_evaluation.html", buffered=True)
+    assert report.status_code == 200
+    assert "ago</time>" in report.text
     for path in ("/reports/../serve.py", "/reports/%2e%2e/serve.py", "/reports//etc/passwd", "/reports/x.html",
                  "/reports/..%2f..%2findex.html", "/reports/%00.html"):  # fmt: skip
         assert client.get(path, follow_redirects=True).status_code == 404, path
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 seconds ago"), (1, "1 second ago"), (90, "1 minute ago"), (7300, "2 hours ago"), (3 * 86400, "3 days ago")],
+)
+def test_a_report_says_how_old_it_is(seconds, said):
+    assert f"UTC, {said}<" in told_age(time() - seconds)
 
 
 def test_every_route_is_on_the_page_for_programs(client):

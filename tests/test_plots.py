@@ -80,6 +80,21 @@ DAMAGE = pd.DataFrame({"corruption": "blur", "unit": "%", "severity": range(4), 
 DAMAGE[["accuracy", "low", "high"]] = [0.8, 0.7, 0.9]
 SLICES = pd.DataFrame({"slice": "brightness", "range": ["0 to 1", "1 to 2"], "n": 5, "accuracy": [0.7, 0.9]})
 SLICES[["low", "high"]] = [0.6, 0.95]
+WINDOWS = pd.DataFrame(
+    {"window": list("abc"), "n": [1000, 230, 4], "failed": [0, 3, 0], "p_value": [0.5, 0.001, np.nan]}
+)
+WINDOWS["state"] = ["ok", "alarm", "not over yet"]
+RIGHTS = pd.DataFrame(
+    {"window": list("ab"), "n": [1234, 0], "accuracy": [0.8, np.nan], "low": [0.7, 0], "high": [0.9, 1]}
+)
+RIGHTS[["expected", "expected_low", "expected_high"]] = [0.8, 0.7, 0.9]
+
+
+def mix(classes):
+    shares = RNG.dirichlet(np.ones(len(classes)))
+    return pd.DataFrame({"label": classes, "reference": shares, "share": shares, "low": 0.0, "high": 1.0})
+
+
 DRAW = {
     "plot_class_counts": lambda ax: plots.plot_class_counts(counts(["a", "b"]), ax),
     "plot_image_sizes": lambda ax: plots.plot_image_sizes(np.full(1234, 40), np.full(1234, 30), ax),
@@ -102,6 +117,12 @@ DRAW = {
     "plot_mlp_grid": lambda ax: plots.plot_mlp_grid(CURVE.assign(network="scaler + MLP (64)"), ax),
     "plot_fold_scores": lambda ax: plots.plot_fold_scores(FOLDS, ax),
     "plot_learning_curve": lambda ax: plots.plot_learning_curve(SIZES, ax),
+    "plot_control_chart": lambda ax: plots.plot_control_chart(WINDOWS, 0.05, 0.002, ax),
+    "plot_traffic": lambda ax: plots.plot_traffic(WINDOWS, ax),
+    "plot_accuracy_course": lambda ax: plots.plot_accuracy_course(RIGHTS, 0.8, ax),
+    "plot_mix": lambda ax: plots.plot_mix(mix(["a", "b"]), ax),
+    "plot_confidence_shift": lambda ax: plots.plot_confidence_shift(RNG.random(90), RNG.random(30), ax),
+    "plot_plane": lambda ax: plots.plot_plane(RNG.random((90, 2)), RNG.random((30, 2)), ax),
 }
 
 
@@ -155,6 +176,7 @@ def test_titles_say_how_many_images_they_show(name, n):
         lambda c: plots.plot_confusion(np.eye(len(c), dtype=int), c),
         lambda c: plots.plot_class_f1(scores(c)),
         lambda c: plots.plot_recall_changes(recalls(c)),
+        lambda c: plots.plot_mix(mix(c)),
     ],
 )
 def test_no_label_breaks_a_drawing(draw):

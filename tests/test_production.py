@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from lib.errors import FeedbackError, LogError, ParameterError
 from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
 from lib.production.images import ImageStore
-from lib.production.reading import read_labels, stacked
+from lib.production.reading import read_failures, read_labels, stacked
 from lib.production.schema import reading
 from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes
 
@@ -361,6 +361,27 @@ def test_an_image_is_kept_once_and_under_no_other_name(tmp_path):
     store.remove(name)
     store.remove(name)
     assert store.oldest_first() == []
+
+
+def test_counts_of_failures_are_kept_as_long_as_predictions(clock):
+    log = ProductionLog("t", default_url("t"), max_days=2, clock=clock)
+    log.open()
+    log.add_failures({503: 3})
+    clock.now = 86400.0
+    log.add_failures({503: 2, 415: 1})
+    assert read_failures("t", "", 0, 1) == {503: 3}
+    assert read_failures("t", "", 0, 1e9) == {415: 1, 503: 5}
+    clock.now = 2.5 * 86400
+    log.prune()
+    assert read_failures("t", "", 0, 1e9) == {415: 1, 503: 2}
+    log.close()
+
+
+def test_a_log_of_an_earlier_release_has_no_counts(tmp_path):
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    with connect_to(url).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE predictions (id TEXT)")
+    assert read_failures("t", url, 0, 1e9) == {}
 
 
 def test_each_task_has_its_log_and_all_are_closed():

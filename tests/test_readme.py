@@ -36,7 +36,7 @@ def test_every_option_named_in_readme_exists():
             [sys.executable, "serve.py", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True
         ).stdout
     )
-    for module in ("lib.registry", "lib.learning"):
+    for module in ("lib.registry", "lib.learning", "lib.monitoring"):
         command = [sys.executable, "-m", module, "--help"]
         help_texts += subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--data-binary"}:

@@ -9,14 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from lib import registry
-from lib.errors import ParameterError
+from lib.errors import LogError, ParameterError
 from lib.production import ProductionLogs
+from lib.production.reading import read_failures
 from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, task_dir, write_json
 from lib.web import browser
 from serve import MAX_BODY, create_app
@@ -330,6 +332,50 @@ def test_what_is_answered_is_kept_and_feedback_finds_it(keeping, photo):
     by_form = client.post("/feedback", data={"id": first, "label": "Bag"})
     assert by_form.json["label"] == "Bag"
     assert log.counts() == (2, 3)
+
+
+def test_failed_requests_for_a_prediction_are_counted_in_the_log_of_the_task(keeping, photo, tiny_task):
+    client, _ = keeping
+    client.post("/predict", data=form((b"text", "a.txt")))
+    client.post("/predict?top_k=x", data=form((photo, "a.png")))
+    client.post("/predict", data=form((photo, "a.png")))
+    client.post(f"/v2/models/{tiny_task}/infer", json={})
+    client.post("/predict?task=none", data=form((photo, "a.png")))  # of no task
+    client.get("/nothing")
+    failures = client.application.extensions["failures"]
+    failures.count(None, 503)  # as the server's loop does without the app
+    failures.write()
+    failures.write()  # each once
+    assert read_failures(tiny_task, "", 0, time.time() + 1) == {400: 2, 415: 1, 503: 1}
+
+
+def test_counts_that_cannot_be_written_wait(keeping, tiny_task, monkeypatch):
+    client, log = keeping
+    failures = client.application.extensions["failures"]
+    client.post("/predict?top_k=x")
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "add_failures", lambda counts: raised(LogError("the disk is full")))
+        failures.write()
+    assert read_failures(tiny_task, "", 0, time.time() + 1) == {}
+    failures.write()
+    assert read_failures(tiny_task, "", 0, time.time() + 1) == {400: 1}
+
+
+def raised(error):
+    raise error
+
+
+def test_metrics_tell_what_the_last_monitoring_said(copied):
+    client = create_app("tiny").test_client()
+    client.get("/readyz")
+    assert "monitoring_state{" not in client.get("/metrics").text
+    facts = {"state": "alarm", "time": "2026-11-26T12:00:00Z", "p_value": 0.001}
+    write_json(task_dir("tiny") / "monitoring.json", facts)
+    told = client.get("/metrics").text
+    assert 'monitoring_state{state="alarm",task="tiny"} 1.0' in told
+    assert 'monitoring_state{state="ok",task="tiny"} 0.0' in told
+    assert 'monitoring_p_value{task="tiny"} 0.001' in told
+    assert 'monitoring_timestamp_seconds{task="tiny"} 1.7956944e+09' in told
 
 
 def test_feedback_with_a_key_counts_once(keeping, photo):

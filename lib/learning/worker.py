@@ -15,6 +15,7 @@ from time import time
 from typing import Any
 
 from lib import registry
+from lib.alarms import is_alarmed
 from lib.errors import ArtifactError, ChangedError, DataError, LockedError, ProjectError, StageError
 from lib.experiments import conclude, running
 from lib.gate import Margins
@@ -26,7 +27,7 @@ from lib.production import ImageStore
 from lib.production.reading import read_counts
 from lib.provenance import utc_now
 from lib.storage import PROJECT_ROOT, lock, production_dir, read_json, reports_dir, task_dir, write_csv, write_json
-from lib.tasks import LEARNING_FILE, MONITORING_FILE
+from lib.tasks import LEARNING_FILE
 
 PIPELINE_LOCK = ".lock"
 KEPT = 50  # updates that are remembered
@@ -145,15 +146,6 @@ def list_quarantined(task: str, material: Material) -> Path:
     columns = ["sha256", "label", "answered", "probability", "state", "reason", "n_labels", "prediction"]
     write_csv(path, columns, doubtful[columns].itertuples(index=False, name=None))
     return path
-
-
-def is_alarmed(task: str) -> bool:
-    """Whether the monitoring's last verdict is an alarm."""
-    path = task_dir(task) / MONITORING_FILE
-    try:
-        return read_json(path).get("state") == "alarm" if path.exists() else False
-    except (ArtifactError, AttributeError):
-        return False
 
 
 def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading.Event, seconds: float) -> None:

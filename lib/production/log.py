@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -154,6 +154,15 @@ class ProductionLog:
         if values:
             connection.execute(insert(schema.predictions), values)
 
+    def add_failures(self, counts: Mapping[int, int]) -> None:
+        """Keep how many requests for a prediction were answered with each status of an error; raises LogError."""
+        shared = {"task": self.task, "created": self._clock()}
+        rows = [shared | {"status": status, "n": n} for status, n in counts.items()]
+        try:
+            self._submit(lambda connection: connection.execute(insert(schema.failures), rows)).result(FEEDBACK_WAIT)
+        except TimeoutError:
+            raise LogError("The production log does not answer; counts of failures wait.") from None
+
     def give_feedback(
         self, label: str, classes: Sequence[str], *, prediction: str = "", sha256: str = "",
         key: str | None = None, source: str | None = None,
@@ -232,6 +241,9 @@ class ProductionLog:
         table = schema.predictions
         old = (table.c.task == self.task) & (table.c.created < self._clock() - self.max_days * DAY)
         connection.execute(delete(table).where(old))
+        counts = schema.failures.c
+        too_old = (counts.task == self.task) & (counts.created < self._clock() - self.max_days * DAY)
+        connection.execute(delete(schema.failures).where(too_old))
         wanted = set(connection.execute(select(table.c.sha256).where(table.c.task == self.task)).scalars())
         images = self.images.oldest_first()
         excess = sum(size for name, size in images if name in wanted) - self.max_image_bytes

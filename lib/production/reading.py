@@ -1,15 +1,87 @@
-"""The labels of a log as a table. Needs pandas, which the service does not have."""
+"""Answers, failures and labels of a log as tables. Needs pandas, which the service does not have."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 
 from lib.production import schema
 
 LABEL_COLUMNS = [
     "number", "created", "label", "source", "prediction", "sha256", "kept", "version", "arm", "answered", "probability",
-    "decision", "vector", "backbone",
+    "decision", "vector", "backbone", "answered_at",
 ]  # fmt: skip
+
+ANSWER_COLUMNS = [
+    "id", "created", "version", "arm", "label", "probability", "decision", "distance", "milliseconds", "sha256", "kept",
+    "backbone",
+]  # fmt: skip
+TOGETHER = 500  # rows that are asked for by id at a time
+
+
+def read_answers(task: str, url: str, start: float, end: float) -> pd.DataFrame:
+    """What was answered from `start` until before `end`, seconds since 1970; oldest first, without shadows.
+
+    Returns
+    -------
+    DataFrame
+        ANSWER_COLUMNS; see `schema.predictions`.
+    """
+    about = schema.predictions.c
+    query = select(*(about[name] for name in ANSWER_COLUMNS)).where(*_answered(task, start, end))
+    with schema.reading(task, url) as connection:
+        rows = connection.execute(query.order_by(about.created, about.id)).all()
+    return pd.DataFrame(rows, columns=ANSWER_COLUMNS)
+
+
+def read_moments(task: str, url: str, every: int = 1) -> list[float]:
+    """When the first answer, and each so-and-so-many-th after it, was given, and last of all the newest; shadows apart.
+
+    Parameters
+    ----------
+    every : int
+        0 for the first and the newest only.
+    """
+    about = schema.predictions.c
+    own = (about.task == task, about.shadow_of.is_(None))
+    place = func.row_number().over(order_by=(about.created, about.id)).label("place")
+    numbered = select(about.created, place).where(*own).subquery()
+    starts = select(numbered.c.created).where((numbered.c.place - 1) % max(every, 1) == 0).order_by(numbered.c.place)
+    ends = select(func.min(about.created), func.max(about.created)).where(*own)
+    with schema.reading(task, url) as connection:
+        first, last = connection.execute(ends).one()
+        if first is None:
+            return []
+        return [*(connection.execute(starts).scalars() if every else [first]), last]
+
+
+def read_vectors(task: str, url: str, ids: Sequence[str]) -> np.ndarray:
+    """Vectors of these answers, in their order: (n, dim) float32."""
+    about = schema.predictions.c
+    found: dict[str, bytes] = {}
+    with schema.reading(task, url) as connection:
+        for start in range(0, len(ids), TOGETHER):
+            query = select(about.id, about.vector).where(about.id.in_(ids[start : start + TOGETHER]))
+            found.update(connection.execute(query).all())
+    return stacked(pd.Series([found[name] for name in ids], dtype=object))
+
+
+def read_failures(task: str, url: str, start: float, end: float) -> dict[int, int]:
+    """Requests for a prediction that failed from `start` until before `end`: how many by status."""
+    said = schema.failures.c
+    query = select(said.status, func.sum(said.n)).group_by(said.status).order_by(said.status)
+    query = query.where(said.task == task, said.created >= start, said.created < end)
+    with schema.reading(task, url) as connection:
+        if not inspect(connection).has_table(schema.failures.name):  # a log of an earlier release
+            return {}
+        return {status: int(n) for status, n in connection.execute(query)}
+
+
+def _answered(task: str, start: float, end: float) -> tuple:
+    """What is true of rows that were answered then."""
+    about = schema.predictions.c
+    return about.task == task, about.shadow_of.is_(None), about.created >= start, about.created < end
 
 
 def read_labels(task: str, url: str = "") -> pd.DataFrame:
@@ -19,12 +91,14 @@ def read_labels(task: str, url: str = "") -> pd.DataFrame:
     -------
     DataFrame
         LABEL_COLUMNS: `label` is what was said, `answered` what the model had answered with `probability`; `vector`
-        is float32 in bytes; `created` is when the label was given, seconds since 1970.
+        is float32 in bytes; `created` is when the label was given and `answered_at` when the answer was, seconds since
+        1970.
     """
     said, about = schema.feedback.c, schema.predictions.c
     columns = [
         said.number, said.created, said.label, said.source, said.prediction, about.sha256, about.kept, about.version,
         about.arm, about.label.label("answered"), about.probability, about.decision, about.vector, about.backbone,
+        about.created.label("answered_at"),
     ]  # fmt: skip
     query = select(*columns).join(schema.predictions, about.id == said.prediction)
     query = query.where(said.task == task).order_by(said.created, said.number)

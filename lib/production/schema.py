@@ -1,4 +1,4 @@
-"""The two tables of a production log, in SQLite or PostgreSQL."""
+"""The tables of a production log, in SQLite or PostgreSQL."""
 
 import contextlib
 from collections.abc import Iterator
@@ -69,6 +69,17 @@ feedback = Table(
     Column("source", String(32)),  # who gave it, as a pseudonym; unknown of rows of earlier releases
     Index("feedback_once", "task", "idempotency_key", unique=True),
     sqlite_autoincrement=True,  # a number is never given twice
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("task", String(80), nullable=False),
+    Column("created", Float, nullable=False),  # when they were counted, seconds since 1970
+    Column("status", Integer, nullable=False),  # of HTTP
+    Column("n", Integer, nullable=False),  # requests for a prediction that were answered so since the row before
+    Index("failures_by_time", "task", "created"),
 )
 
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from lib import registry, summary
+from lib.alarms import read_monitoring
 from lib.errors import ArtifactError, ProjectError
 from lib.parameters import read_notebook
 from lib.reports.history import changes, effect
@@ -51,6 +52,7 @@ def _task(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "headline": headline(name),
+        "monitoring": _monitoring(name),
         "rows": [_row(stage, name, record.stages.get(stage.name, {})) for stage in shown_stages(name)],
         "versions": versions[::-1],
         "card": _card(name, champion),
@@ -67,6 +69,16 @@ def headline(task: str) -> str:
     except ArtifactError as error:
         return str(error)
     return summary.headline(version)
+
+
+def _monitoring(task: str) -> str:
+    """What the last monitoring said, in a sentence; "" before there was one."""
+    record = read_monitoring(task)
+    if not record:
+        return ""
+    begun = f" since {record['since']}" if record.get("since") else ""
+    moment = record["time"].replace("T", " ").replace("Z", " UTC")
+    return f"Monitoring, {moment}: {record['state']}{begun}, {record['text']}. {' '.join(record['causes'])}"
 
 
 def _row(stage: Stage, task: str, entry: dict) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """GET /metrics: what the service does, in the form that Prometheus reads. No label has values that clients choose."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import (
@@ -15,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from lib.admission import Admission
+from lib.alarms import STATES, read_monitoring
 from lib.production import ProductionLogs
 from lib.serving import ServedTasks
 from lib.web.logs import seconds_so_far
@@ -56,11 +58,26 @@ class State:
             failures.add_metric([served.name], served.n_failures)
             if served.answering:
                 model.add_metric([served.name], {"version": served.answering})
-        yield from (loads, failures, model)
+        yield from (loads, failures, model, *_monitored(served.name for served in self._tasks.loaded()))
         lost = CounterMetricFamily("production_log_failures", "Rows that could not be written.", labels=["task"])
         for log in self._logs.opened() if self._logs else ():
             lost.add_metric([log.task], log.n_failed)
         yield lost
+
+
+def _monitored(tasks: Iterable[str]) -> list[Metric]:
+    """What the last monitoring of each task said."""
+    state = GaugeMetricFamily("monitoring_state", "1 for the state that monitoring is in.", labels=["task", "state"])
+    p_value = GaugeMetricFamily("monitoring_p_value", "Of the newest window, small if it differs.", labels=["task"])
+    made = GaugeMetricFamily("monitoring_timestamp_seconds", "When monitoring was last made.", labels=["task"])
+    for task in tasks:
+        if record := read_monitoring(task):
+            for name in STATES:
+                state.add_metric([task, name], float(record["state"] == name))
+            if record.get("p_value") is not None:
+                p_value.add_metric([task], record["p_value"])
+            made.add_metric([task], datetime.fromisoformat(record["time"]).timestamp())
+    return [state, p_value, made]
 
 
 class Measured:

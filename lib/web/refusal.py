@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
+from urllib.parse import parse_qs
 
 from flask import Flask
 
 from lib.web.browser import HEADERS
 from lib.web.context import ADMISSION
+from lib.web.failures import FAILURES
 from lib.web.logs import HEADER, read_request_id, read_trace_id, write_line
 from lib.web.metrics import MEASURED
 from lib.web.problems import MEDIA_TYPE, from_project_error, problem_text
@@ -31,6 +33,7 @@ class Refusal:
 
     def __init__(self, app: Flask):
         self._app, self._admission, self._measured = app, app.extensions[ADMISSION], app.extensions[MEASURED]
+        self._failures = app.extensions[FAILURES]
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
         """Answer a request."""
@@ -56,4 +59,5 @@ class Refusal:
         trace = read_trace_id(environ.get("HTTP_TRACEPARENT", ""))
         write_line(id, trace, method, ROUTE, problem.status, seconds, environ.get("REMOTE_ADDR"))
         self._measured.count(method, ROUTE, problem.status, seconds)
+        self._failures.count(parse_qs(environ["QUERY_STRING"]).get("task", [None])[0], problem.status)
         return body

@@ -1,6 +1,11 @@
 """GET /reports/: the reports that the notebooks left, as they lie in reports/."""
 
-from flask import Blueprint, Response, send_from_directory
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+
+from flask import Blueprint, Response
+from werkzeug.security import safe_join
 
 from lib.storage import reports_dir
 from lib.web.problems import Problem
@@ -11,6 +16,7 @@ POLICY = (
     "script-src 'unsafe-inline'; font-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 INDEX = "index.html"
+UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}  # seconds
 
 blueprint = Blueprint("reports", __name__, url_prefix="/reports")
 
@@ -28,9 +34,24 @@ def report(name: str) -> Response:
         raise Problem(404, "Reports are HTML files; /reports/ lists them.")
     if not has_reports():
         raise Problem(404, "There are no reports here; ./run_pipeline.sh writes them.")
-    response = send_from_directory(reports_dir(), name)
+    path = safe_join(str(reports_dir()), name)
+    if path is None or not Path(path).is_file():
+        raise Problem(404, f"There is no report {name[:80]!r}; /reports/ lists them.")
+    head, body, rest = Path(path).read_text(encoding="utf-8").partition("<main>")
+    response = Response(f"{head}{body}{told_age(Path(path).stat().st_mtime)}{rest}", mimetype="text/html")
     response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-cache"  # it says how old it is
     return response
+
+
+def told_age(written: float) -> str:
+    """How old a report is, as a paragraph; `written` in seconds since 1970."""
+    moment, seconds = datetime.fromtimestamp(written, UTC), max(0, int(time() - written))
+    name, unit = next((name, unit) for name, unit in UNITS.items() if seconds >= unit or unit == 1)
+    number = seconds // unit
+    plural = "" if number == 1 else "s"
+    said = f"{moment:%Y-%m-%d %H:%M} UTC, {number} {name}{plural} ago"
+    return f'<p role="note">Rendered <time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}">{said}</time>.</p>'
 
 
 def has_reports() -> bool:

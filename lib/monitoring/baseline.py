@@ -1,0 +1,250 @@
+"""What windows are held against: images that the champion was made from, or a span of production that was in order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.random import default_rng
+
+from lib import registry
+from lib.drift import LEAST, Space, fit_space
+from lib.errors import ArtifactError, ParameterError
+from lib.monitoring.windows import Span, read_window
+from lib.prediction import Predictor
+from lib.production import ImageStore
+from lib.production.reading import read_vectors, stacked
+from lib.storage import read_table, sha256_json
+from lib.tasks import TaskEmbeddings, load_task
+
+DATA = "data"
+DECISIONS = ("accepted", "unsure", "unknown")
+SPACE_IMAGES, UNSEEN_IMAGES, SEEN_IMAGES = 2000, 2000, 2000  # at most; drawn where there are more
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the tests look at of n images.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, k), float32
+        In the baseline's space.
+    codes : ndarray of shape (n,), int
+        Answered classes.
+    confidence : ndarray of shape (n,), float
+        Largest probability.
+    decisions : ndarray of shape (n,), int
+        Places in DECISIONS.
+    """
+
+    points: np.ndarray
+    codes: np.ndarray
+    confidence: np.ndarray
+    decisions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def rows(self, places: np.ndarray) -> "Views":
+        """Those of some images."""
+        return Views(self.points[places], self.codes[places], self.confidence[places], self.decisions[places])
+
+
+Files = tuple[tuple[Path, str], ...]  # paths, and the SHA-256 of what is there
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images that the champion was trained on.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, dim), float32
+    labels : ndarray of shape (n,), int
+    files : tuple of (Path, str)
+        Of the first of them; those that updates added have none.
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    files: Files
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What windows are held against.
+
+    The space is fitted on a third of the training images, which are compared with nothing. Vectors are compared with
+    those of all other images; answers only with answers to images that the champion was not trained on, for of its own
+    images it is surer than of any window's.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The champion. Windows are compared by its answers, whichever version gave them.
+    space : Space
+    unseen : Views
+        Of m images that it was not trained on.
+    unseen_labels : ndarray of shape (m,), int
+        Codes into the champion's classes.
+    seen : Seen
+        Images that it was trained on, those of the space left out.
+    files : tuple of (Path, str), length m
+        Where the unseen images lie, and their SHA-256.
+    trained : frozenset of str
+        SHA-256 of images that it was trained on.
+    told : str
+        What this is, in words.
+    """
+
+    predictor: Predictor
+    space: Space
+    unseen: Views
+    unseen_labels: np.ndarray
+    seen: Seen
+    files: Files
+    trained: frozenset[str]
+    told: str
+
+    @property
+    def points(self) -> np.ndarray:
+        """Of all reference images, the unseen ones first; (m + n, k) float32."""
+        return np.concatenate([self.unseen.points, self.space(self.seen.vectors)])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Classes of these, (m + n,) int."""
+        return np.concatenate([self.unseen_labels, self.seen.labels])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the champion and with what it is held against."""
+        sums = [float(self.seen.vectors.sum()), float(self.unseen.points.sum()), float(self.unseen.confidence.sum())]
+        return sha256_json([self.predictor.version.name, self.told, *sums])[:12]
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Unseen images by label (rows) and answer (columns), counts."""
+        counts = np.zeros((len(self.predictor.classes),) * 2, dtype=int)
+        np.add.at(counts, (self.unseen_labels, self.unseen.codes), 1)
+        return counts
+
+    def views(self, vectors: np.ndarray) -> Views:
+        """What the tests look at of images with these vectors, (n, dim) float32."""
+        return look(self.predictor, self.space, vectors)
+
+
+def look(predictor: Predictor, space: Space, vectors: np.ndarray) -> Views:
+    """Answers of a predictor to vectors, (n, dim) float32, and where they lie in a space."""
+    distances = predictor.reference.distances(vectors) if predictor.reference else np.zeros(len(vectors))
+    return answered(predictor, space, vectors, predictor.proba(vectors), distances)
+
+
+def answered(
+    predictor: Predictor, space: Space, vectors: np.ndarray, proba: np.ndarray, distances: np.ndarray
+) -> Views:  # fmt: skip
+    """Views of images with probabilities, (n, n_classes), and distances to the training images, (n,), as given."""
+    confidence, thresholds = proba.max(axis=1), predictor.thresholds
+    told = ["accepted"] * len(vectors)
+    if thresholds:
+        pairs = zip(confidence.tolist(), distances.tolist(), strict=True)
+        told = [thresholds.decide(probability, distance) for probability, distance in pairs]
+    decisions = np.array([DECISIONS.index(decision) for decision in told], dtype=int)
+    return Views(space(vectors), proba.argmax(axis=1), confidence, decisions)
+
+
+def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int = 0) -> Baseline:
+    """The champion of a task with what its windows are held against.
+
+    Parameters
+    ----------
+    task : str
+    reference : str
+        "data" for the task's own images with what updates have learned since; or a span of production, as
+        2026-11-01/2026-11-08 (dates or times in UTC, the end not included), which is then how things should be.
+    url : str
+        Database of the log.
+    seed : int
+
+    Raises
+    ------
+    ParameterError
+        For another reference, or a span with too few images.
+    ArtifactError
+        If nothing serves, or the task's vectors are of another backbone than the champion's and cannot be computed.
+    """
+    predictor = Predictor.from_version(registry.champion(task))
+    train, *others = (load_task(task, [split]) for split in ("train", "val", "test"))
+    generator = default_rng(seed)
+    order = generator.permutation(len(train.labels))
+    vectors = train.vectors_for(predictor)
+    n_space = min(SPACE_IMAGES, max(2, len(order) // 3))
+    space = fit_space(vectors[order[:n_space]])
+    added = _additions(predictor.version)
+    trained = frozenset({*train.manifest["sha256"], *added[0]})
+    if reference != DATA:
+        span = read_span(reference)
+        backbone = predictor.card["backbone"]["fingerprint"]
+        sample = read_window(task, url, span, backbone, trained, seed=seed, most=UNSEEN_IMAGES).sample
+        if len(sample) < 2 * LEAST:
+            raise ParameterError(f"Reference {reference} has {len(sample)} usable images; take a longer span.")
+        views = look(predictor, space, read_vectors(task, url, list(sample["id"])))
+        told = f"{len(sample):,} images of production, {reference}"
+        store = ImageStore.of(task)
+        files = tuple((store.path(sha256), sha256) for sha256 in sample["sha256"])
+        none = Seen(vectors[:0], views.codes[:0], ())
+        return Baseline(predictor, space, views, views.codes, none, files, trained, told)
+    unseen = np.concatenate([part.vectors_for(predictor) for part in others])
+    unseen_labels = np.concatenate([_codes(part, predictor) for part in others])
+    unseen_files = [file for part in others for file in _files(part)]
+    looked = np.sort(generator.permutation(len(unseen))[:UNSEEN_IMAGES])
+    drawn = order[n_space:][:SEEN_IMAGES]
+    own_files = _files(train)
+    seen = Seen(
+        np.concatenate([vectors[drawn], added[1].reshape(-1, vectors.shape[1])]),
+        np.concatenate([_codes(train, predictor)[drawn], added[2]]),
+        tuple(own_files[place] for place in drawn),
+    )
+    told = f"{len(looked):,} images of the task that it was not trained on, and vectors of {len(seen.labels):,} others"
+    return Baseline(
+        predictor, space, look(predictor, space, unseen[looked]), unseen_labels[looked], seen,
+        tuple(unseen_files[place] for place in looked), trained, told,
+    )  # fmt: skip
+
+
+def _files(part: TaskEmbeddings) -> list[tuple[Path, str]]:
+    """Where the images of a part lie, and their SHA-256."""
+    return [(part.root / row.path, row.sha256) for row in part.manifest.itertuples()]
+
+
+def read_span(text: str) -> Span:
+    """Two moments in UTC with / between them; raises ParameterError."""
+    try:
+        start, end = (datetime.fromisoformat(part).replace(tzinfo=UTC).timestamp() for part in text.split("/"))
+    except ValueError:
+        start, end = 0.0, 0.0
+    if not start < end:
+        raise ParameterError(f"reference must be {DATA} or a span as 2026-11-01/2026-11-08, not {text!r}.")
+    return Span(start, end)
+
+
+def _codes(part: TaskEmbeddings, predictor: Predictor) -> np.ndarray:
+    """Labels of a part as places in the champion's classes; raises ArtifactError where it does not know one."""
+    places = {label: code for code, label in enumerate(predictor.classes)}
+    missing = sorted(set(part.classes) - set(places))
+    if missing:
+        raise ArtifactError(f"The champion does not know {', '.join(missing)}, which the task's data have; train it.")
+    return np.array([places[part.classes[code]] for code in part.labels], dtype=int)
+
+
+def _additions(version: registry.Version) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
+    """SHA-256, vectors and class codes of what an update learned besides the task's images."""
+    path = version.folder / registry.ADDITIONS_FILE
+    if not path.exists():
+        return [], np.empty((0, 0), np.float32), np.empty(0, dtype=int)
+    table = read_table(path)
+    table = table[~table["held_back"] & table["label"].isin(version.card["classes"])]
+    places = {label: code for code, label in enumerate(version.card["classes"])}
+    return list(table["sha256"]), stacked(table["vector"]), table["label"].map(places).to_numpy(dtype=int)

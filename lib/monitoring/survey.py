@@ -1,0 +1,172 @@
+"""All windows of a log, each judged, and the state that follows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.alarms import TOO_FEW
+from lib.monitoring.baseline import Baseline, Views
+from lib.monitoring.causes import Causes
+from lib.monitoring.record import MEANING, known_verdicts, since
+from lib.monitoring.verdicts import Verdict, compare, follow, is_enough
+from lib.monitoring.windows import Window, cut, labelled_accuracy, read_window
+from lib.production.reading import read_vectors
+from lib.progress import Progress, quiet
+
+Judged = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Windows with what is said of them, oldest first; the last one is not over and has no state.
+
+    Parameters
+    ----------
+    windows : list of Window
+    verdicts : list of dict or None
+        `Verdict.to_json`; None of windows with too few images.
+    states : list of str
+        After each window that is over.
+    """
+
+    windows: list[Window]
+    verdicts: list[Judged | None]
+    states: list[str]
+
+    @property
+    def state(self) -> str:
+        """The present state."""
+        return self.states[-1] if self.states else TOO_FEW
+
+    @property
+    def since(self) -> str:
+        """Name of the window with which it began; "" before the first window is over."""
+        return since([window.span.name for window in self.windows], self.states) if self.states else ""
+
+    @property
+    def focus(self) -> Window | None:
+        """The newest window that has a verdict, first of those that are over; None where there is none."""
+        judged = [window for window, verdict in zip(self.windows, self.verdicts, strict=True) if verdict]
+        over = [window for window in judged if window.span.is_over]
+        return (over or judged or [None])[-1]
+
+    def verdict(self, window: Window) -> Judged | None:
+        """What is said of a window."""
+        return self.verdicts[self.windows.index(window)]
+
+    def table(self) -> pd.DataFrame:
+        """A row a window: window, n, compared, p_value, p_embeddings, p_answers, state."""
+        rows = []
+        for place, (window, verdict) in enumerate(zip(self.windows, self.verdicts, strict=True)):
+            state = self.states[place] if window.span.is_over else "not over yet"
+            said = verdict or {}
+            p_values = [said.get(name, np.nan) for name in ("p_value", "p_embeddings", "p_answers")]
+            rows.append((window.span.name, window.facts["n"], len(window.sample), *p_values, state))
+        columns = ["window", "n", "compared", "p_value", "p_embeddings", "p_answers", "state"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The windows that are over, for monitoring.json."""
+        return [
+            {"window": window.span.name, "start": window.span.start, "end": window.span.end, "state": state,
+             "verdict": verdict, **window.facts}
+            for window, verdict, state in zip(self.windows, self.verdicts, self.states, strict=False)
+        ]  # fmt: skip
+
+
+def make_survey(
+    task: str, url: str, baseline: Baseline, length: str, n_windows: int, now: float, *, progress: Progress = quiet
+) -> Survey:  # fmt: skip
+    """Judge the newest windows of a task's log.
+
+    Parameters
+    ----------
+    task, url : str
+        As `lib.production.schema.reading`.
+    baseline : Baseline
+    length : str
+        See `windows.cut`.
+    n_windows : int
+    now : float
+        Seconds since 1970.
+    progress : callable
+
+    Raises
+    ------
+    ParameterError, LogError
+        As `windows.cut`.
+    """
+    spans = cut(task, url, length, n_windows, now)
+    backbone, known = baseline.predictor.card["backbone"]["fingerprint"], known_verdicts(task, baseline.fingerprint)
+    windows, verdicts = [], []
+    for span in progress(spans, len(spans), "judging, windows"):
+        window = read_window(task, url, span, backbone, baseline.trained)
+        windows.append(window)
+        before = known.get((span.start, span.end, window.facts["n_images"])) if span.is_over else None
+        verdicts.append(before or judge(task, url, baseline, window))
+    over = [verdict for window, verdict in zip(windows, verdicts, strict=True) if window.span.is_over]
+    return Survey(windows, verdicts, follow([verdict and verdict["p_value"] for verdict in over]))
+
+
+def judge(task: str, url: str, baseline: Baseline, window: Window) -> Judged | None:
+    """Hold a window against the baseline; None where it has too few images."""
+    if not is_enough(len(window.sample)):
+        return None
+    views = views_of(task, url, baseline, window)
+    seed = int(window.span.start) % 2**32
+    verdict: Verdict = compare(views, baseline.points, baseline.unseen, baseline.space.width, seed=seed)
+    return verdict.to_json()
+
+
+def views_of(task: str, url: str, baseline: Baseline, window: Window) -> Views:
+    """What the tests look at of a window's sample."""
+    return baseline.views(read_vectors(task, url, list(window.sample["id"])))
+
+
+def accuracy_course(task: str, url: str, survey: Survey) -> pd.DataFrame:
+    """`labelled_accuracy` of the windows, with expected, expected_low and expected_high of all their answers."""
+    course = labelled_accuracy(task, url, [window.span for window in survey.windows])
+    facts = [window.facts for window in survey.windows]
+    for column, key in (("expected", "value"), ("expected_low", "low"), ("expected_high", "high")):
+        course[column] = [found["estimated"][key] if found["n"] else np.nan for found in facts]
+    return course
+
+
+def traffic_table(survey: Survey) -> pd.DataFrame:
+    """A row a window: what the service did."""
+    rows = []
+    for window in survey.windows:
+        facts = window.facts
+        failed = facts["failed"]
+        told = ", ".join(f"{status}: {n:,}" for status, n in failed.items())
+        shares = [_told(facts[name]) for name in ("decisions", "versions", "arms")]
+        rows.append(
+            (window.span.name, facts["n"], sum(failed.values()), told, *facts["milliseconds"].values(), *shares)
+        )
+    columns = ["window", "n", "failed", "by status", "p50", "p95", "p99", "decisions", "versions", "arms"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _told(counts: dict[str, int]) -> str:
+    """Counts in words."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
+def summary(survey: Survey, baseline: Baseline, causes: Causes | None) -> dict[str, Any]:
+    """What monitoring.json says besides time and task."""
+    focus = survey.focus
+    verdict = survey.verdict(focus) if focus else None
+    return {
+        "state": survey.state,
+        "since": survey.since,
+        "text": MEANING[survey.state],
+        "causes": causes.sentences if causes else [],
+        "window": focus.span.name if focus else None,
+        "p_value": verdict["p_value"] if verdict else None,
+        "champion": baseline.predictor.version.name,
+        "reference": baseline.told,
+        "baseline": baseline.fingerprint,
+        "windows": survey.to_json(),
+    }
