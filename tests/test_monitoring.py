@@ -3,6 +3,7 @@ import http.server
 import io
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from lib.monitoring.verdicts import CALM, MONTH, follow
 from lib.prediction import Predictor
 from lib.production import ProductionLog, default_url
 from lib.production.reading import read_answers, read_failures, read_moments, read_vectors
-from lib.storage import PROJECT_ROOT, reports_dir, sha256_bytes, task_dir, write_json
+from lib.storage import PROJECT_ROOT, production_dir, reports_dir, sha256_bytes, task_dir, write_json
 
 DAY = 86400.0
 NOW = 20_000 * DAY + 5 * 3600  # five hours into a day
@@ -120,7 +121,7 @@ def test_a_window_compares_every_content_once_and_nothing_trained_on(tiny_task, 
     sent(clock_log, predictor, clock, NOW, stream(9)[6:], backbone="another")
     clock_log.add_failures({503: 4, 400: 1})
     clock_log.add_failures({503: 2})
-    trained = read_answers(tiny_task, "", NOW, NOW + 1)["sha256"].iloc[1]
+    trained = sha256_bytes(pairs[1][0])
     span = windows.Span(NOW, NOW + 1)
     backbone = predictor.card["backbone"]["fingerprint"]
     window = windows.read_window(tiny_task, "", span, backbone, {trained})
@@ -229,14 +230,26 @@ def test_answers_are_those_of_the_predictor(tiny_task, predictor):
 # the whole survey
 
 
+@pytest.fixture(scope="session")
+def kept_month(tmp_path_factory):
+    """An empty folder for what `monitored` logs once for all tests."""
+    return tmp_path_factory.mktemp("monitored") / "production"
+
+
 @pytest.fixture
-def monitored(tiny_task, clock_log, clock, predictor):
+def monitored(tiny_task, kept_month, clock, predictor):
     """Two days as the task's images are, and one of their negatives."""
-    sent(clock_log, predictor, clock, NOW - 3 * DAY, stream(90))
-    sent(clock_log, predictor, clock, NOW - 2 * DAY, stream(180)[90:])
-    changed = [(negative(data), label) for data, label in stream(270)[180:]]
-    sent(clock_log, predictor, clock, NOW - DAY, changed)
-    sent(clock_log, predictor, clock, NOW, stream(271)[270:])
+    if not kept_month.exists():
+        log = ProductionLog(tiny_task, default_url(tiny_task), clock=clock)
+        log.open()
+        sent(log, predictor, clock, NOW - 3 * DAY, stream(90))
+        sent(log, predictor, clock, NOW - 2 * DAY, stream(180)[90:])
+        changed = [(negative(data), label) for data, label in stream(270)[180:]]
+        sent(log, predictor, clock, NOW - DAY, changed)
+        sent(log, predictor, clock, NOW, stream(271)[270:])
+        log.close()
+        shutil.copytree(production_dir(tiny_task), kept_month)
+    shutil.copytree(kept_month, production_dir(tiny_task), dirs_exist_ok=True)
     return tiny_task
 
 
@@ -281,7 +294,8 @@ def test_too_few_images_are_no_verdict(tiny_task, clock_log, clock, predictor):
     assert make_survey(tiny_task, "", baselines.make_baseline(tiny_task), "1d", 30, NOW - 9 * DAY).state == TOO_FEW
 
 
-def test_courses_of_a_survey(monitored, clock_log):
+def test_courses_of_a_survey(monitored, clock_log, clock):
+    clock.now = NOW
     clock_log.add_failures({503: 3})
     survey = make_survey(monitored, "", baselines.make_baseline(monitored), "1d", 30, NOW)
     traffic = traffic_table(survey)
@@ -529,8 +543,8 @@ def test_a_webhook_that_is_none(url):
 
 
 @pytest.fixture
-def own_task(monitored, clock_log, tmp_path, monkeypatch):
-    """The monitored task with artifacts and reports of its own, its last day today."""
+def own_task(monitored, tmp_path, monkeypatch):
+    """The monitored task with artifacts and reports of its own."""
     return copied_task(monitored, tmp_path, monkeypatch)
 
 

@@ -10,7 +10,7 @@ from lib.alarms import TOO_FEW
 from lib.monitoring.baseline import Baseline, Views
 from lib.monitoring.causes import Causes
 from lib.monitoring.record import MEANING, known_verdicts, since
-from lib.monitoring.verdicts import Verdict, compare, follow, is_enough
+from lib.monitoring.verdicts import Verdict, compare, follow, is_enough, one_thread
 from lib.monitoring.windows import Window, cut, labelled_accuracy, read_window
 from lib.production.reading import read_vectors
 from lib.progress import Progress, quiet
@@ -101,11 +101,12 @@ def make_survey(
     spans = cut(task, url, length, n_windows, now)
     backbone, known = baseline.predictor.card["backbone"]["fingerprint"], known_verdicts(task, baseline.fingerprint)
     windows, verdicts = [], []
-    for span in progress(spans, len(spans), "judging, windows"):
-        window = read_window(task, url, span, backbone, baseline.trained)
-        windows.append(window)
-        before = known.get((span.start, span.end, window.facts["n_images"])) if span.is_over else None
-        verdicts.append(before or judge(task, url, baseline, window))
+    with one_thread():
+        for span in progress(spans, len(spans), "judging, windows"):
+            window = read_window(task, url, span, backbone, baseline.trained)
+            windows.append(window)
+            before = known.get((span.start, span.end, window.facts["n_images"])) if span.is_over else None
+            verdicts.append(before or judge(task, url, baseline, window))
     over = [verdict for window, verdict in zip(windows, verdicts, strict=True) if window.span.is_over]
     return Survey(windows, verdicts, follow([verdict and verdict["p_value"] for verdict in over]))
 

@@ -15,7 +15,7 @@ from lib.metrics import proportion
 from lib.monitoring.baseline import Baseline, Views
 from lib.monitoring.crossfit import Pool, make_pool
 from lib.monitoring.record import read_trials, write_trials
-from lib.monitoring.verdicts import MONTH, compare, compare_points
+from lib.monitoring.verdicts import MONTH, compare, compare_points, one_thread
 from lib.progress import Progress, quiet
 from lib.provenance import library_hash
 from lib.robustness import reduced
@@ -55,11 +55,12 @@ def make_trials(task: str, baseline: Baseline, n_draws: int, *, progress: Progre
         return known
     pool = make_pool(baseline)
     n_months, n_power = (-(-n_draws * most // N_DRAWS) for most in (N_MONTHS, N_POWER))
-    tables = {
-        "false alarms": false_alarms(pool, n_draws, progress=progress),
-        "months": monthly_alarms(pool, n_months, progress=progress),
-        "power": power(pool, n_power, progress=progress),
-    }
+    with one_thread():
+        tables = {
+            "false alarms": false_alarms(pool, n_draws, progress=progress),
+            "months": monthly_alarms(pool, n_months, progress=progress),
+            "power": power(pool, n_power, progress=progress),
+        }
     write_trials(task, key, tables)
     return tables
 

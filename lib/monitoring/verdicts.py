@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lib.alarms import ALARM, OK, TOO_FEW, WARNING
 from lib.drift import (
@@ -127,6 +128,15 @@ def _indices(window: Views, unseen: Views) -> dict[str, float]:
         "confidence": index(*tenths, N_BINS),
         "decisions": index(unseen.decisions, window.decisions, len(DECISIONS)),
     }
+
+
+def one_thread() -> threadpool_limits:
+    """A context in which products of matrices take one core.
+
+    A second one makes these tests no faster (21 ms each way on two cores), and twice as slow while the service or
+    anything else needs it.
+    """
+    return threadpool_limits(1, user_api="blas")
 
 
 def is_enough(n: int) -> bool:
