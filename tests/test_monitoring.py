@@ -22,6 +22,7 @@ from lib import registry
 from lib.alarms import ALARM, MONITORING_FILE, OK, TOO_FEW, WARNING, read_monitoring
 from lib.drift import LEAST, LEVEL, fit_space
 from lib.errors import AlarmError, LogError, ParameterError
+from lib.estimates import Estimate
 from lib.monitoring import baseline as baselines
 from lib.monitoring import causes, crossfit, record, suggestions, trials, webhook, windows
 from lib.monitoring.__main__ import main
@@ -102,6 +103,13 @@ def test_windows_of_so_many_answers_are_over_once_the_next_begins(tiny_task, clo
     spans = windows.cut(tiny_task, "", "3", 30, NOW + 100)
     assert [len(read_answers(tiny_task, "", span.start, span.end)) for span in spans] == [3, 3, 1]
     assert [span.is_over for span in spans] == [True, True, False]
+
+
+def test_numbers_that_mean_nothing_are_refused(tiny_task):
+    with pytest.raises(ParameterError, match="n_windows must be 1 or more"):
+        windows.cut(tiny_task, "", "1d", 0, NOW)
+    with pytest.raises(ParameterError, match="draws must be 0 or more"):
+        trials.make_trials(tiny_task, None, -1)
 
 
 def test_an_empty_log_has_no_windows(tiny_task, clock_log):
@@ -288,9 +296,12 @@ def test_what_was_judged_is_not_judged_again(monitored, monkeypatch):
 
 
 def test_too_few_images_are_no_verdict(tiny_task, clock_log, clock, predictor):
-    sent(clock_log, predictor, clock, NOW - DAY, stream(LEAST - 1))
-    survey = make_survey(tiny_task, "", baselines.make_baseline(tiny_task), "1d", 30, NOW)
-    assert (survey.state, survey.focus, survey.verdicts) == (TOO_FEW, None, [None, None])
+    sent(clock_log, predictor, clock, NOW - 2 * DAY, stream(LEAST - 1))  # and a day without any
+    baseline = baselines.make_baseline(tiny_task)
+    survey = make_survey(tiny_task, "", baseline, "1d", 30, NOW)
+    assert (survey.state, survey.focus, survey.verdicts) == (TOO_FEW, None, [None, None, None])
+    assert accuracy_course(tiny_task, "", survey)["expected"].isna().to_list() == [False, True, True]
+    json.dumps(summary(survey, baseline, None), allow_nan=False)
     assert make_survey(tiny_task, "", baselines.make_baseline(tiny_task), "1d", 30, NOW - 9 * DAY).state == TOO_FEW
 
 
@@ -325,6 +336,11 @@ def test_looks_without_images_and_without_spread():
     same = causes.compare_looks(look_table(warmth=0.0), look_table(warmth=0.0)).set_index("look")
     assert same.loc["warmth", "p_value"] == 1.0
     assert np.isnan(same.loc["warmth", "change"])
+    coloured = causes.compare_looks(look_table(warmth=0.0), look_table(warmth=1.0)).head(1)
+    nothing = Estimate(0.0, 0.0, 0.1)
+    mix = pd.DataFrame(columns=["label", "reference", "share", "low", "high"])
+    found = causes.Causes(mix, None, coloured, nothing, nothing, has_mixed=False)
+    assert found.sentences == ["Images look different: warmth 0 -> 1."]
 
 
 def test_colours_of_a_red_picture(tmp_path):

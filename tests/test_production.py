@@ -18,7 +18,15 @@ from sqlalchemy.exc import DBAPIError
 from lib.errors import FeedbackError, LogError, ParameterError
 from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
 from lib.production.images import ImageStore
-from lib.production.reading import read_failures, read_labels, stacked
+from lib.production.reading import (
+    ANSWER_COLUMNS,
+    read_answers,
+    read_failures,
+    read_labels,
+    read_moments,
+    read_vectors,
+    stacked,
+)
 from lib.production.schema import reading
 from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes
 
@@ -363,17 +371,29 @@ def test_an_image_is_kept_once_and_under_no_other_name(tmp_path):
     assert store.oldest_first() == []
 
 
-def test_counts_of_failures_are_kept_as_long_as_predictions(clock):
-    log = ProductionLog("t", default_url("t"), max_days=2, clock=clock)
+def test_a_log_is_read_by_windows_beside_its_service(url, clock):
+    log = ProductionLog("t", url, max_days=2, clock=clock)
     log.open()
+    for number in range(5):
+        clock.now = 1000.0 + number
+        assert log.record([row(f"{number}", vector=np.full(3, number, np.float32))], [DATA])
+    assert log.record([row("shadow", arm="shadow", shadow_of="4")], [DATA])
+    assert read_moments("t", url, 2) == [1000, 1002, 1004, 1004]
+    assert read_moments("t", url, 0) == [1000, 1004]
+    assert read_moments("other", url, 2) == []
+    answers = read_answers("t", url, 1001, 1004)
+    assert list(answers["id"]) == ["1", "2", "3"]
+    assert list(answers.columns) == ANSWER_COLUMNS
+    np.testing.assert_array_equal(read_vectors("t", url, ["3", "1"]), [[3, 3, 3], [1, 1, 1]])
     log.add_failures({503: 3})
-    clock.now = 86400.0
+    clock.now += 1
     log.add_failures({503: 2, 415: 1})
-    assert read_failures("t", "", 0, 1) == {503: 3}
-    assert read_failures("t", "", 0, 1e9) == {415: 1, 503: 5}
-    clock.now = 2.5 * 86400
+    assert read_failures("t", url, 1004, 1005) == {503: 3}
+    assert read_failures("t", url, 0, 1e9) == {415: 1, 503: 5}
+    clock.now = 1004.5 + 2 * 86400
     log.prune()
-    assert read_failures("t", "", 0, 1e9) == {415: 1, 503: 2}
+    assert read_failures("t", url, 0, 1e9) == {415: 1, 503: 2}
+    assert len(read_answers("t", url, 0, 1e9)) == 0
     log.close()
 
 

@@ -177,41 +177,42 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
     """
     predictor = Predictor.from_version(registry.champion(task))
     train, *others = (load_task(task, [split]) for split in ("train", "val", "test"))
-    generator = default_rng(seed)
-    order = generator.permutation(len(train.labels))
-    vectors = train.vectors_for(predictor)
+    generator, vectors = default_rng(seed), train.vectors_for(predictor)
+    order = generator.permutation(len(vectors))
     n_space = min(SPACE_IMAGES, max(2, len(order) // 3))
-    space = fit_space(vectors[order[:n_space]])
-    added = _additions(predictor.version)
-    trained = frozenset({*train.manifest["sha256"], *added[0]})
+    space, added = fit_space(vectors[order[:n_space]]), _additions(predictor.version)
+    trained = frozenset({*train.manifest["sha256"], *added.sha256})
     if reference != DATA:
-        span = read_span(reference)
-        backbone = predictor.card["backbone"]["fingerprint"]
-        sample = read_window(task, url, span, backbone, trained, seed=seed, most=UNSEEN_IMAGES).sample
-        if len(sample) < 2 * LEAST:
-            raise ParameterError(f"Reference {reference} has {len(sample)} usable images; take a longer span.")
-        views = look(predictor, space, read_vectors(task, url, list(sample["id"])))
-        told = f"{len(sample):,} images of production, {reference}"
-        store = ImageStore.of(task)
-        files = tuple((store.path(sha256), sha256) for sha256 in sample["sha256"])
-        none = Seen(vectors[:0], views.codes[:0], ())
-        return Baseline(predictor, space, views, views.codes, none, files, trained, told)
+        return _of_production(task, predictor, space, reference, url, trained, seed)
+    drawn, files = order[n_space:][:SEEN_IMAGES], _files(train)
+    seen = Seen(
+        np.concatenate([vectors[drawn], added.vectors.reshape(-1, vectors.shape[1])]),
+        np.concatenate([_codes(train, predictor)[drawn], added.labels]),
+        tuple(files[place] for place in drawn),
+    )
     unseen = np.concatenate([part.vectors_for(predictor) for part in others])
     unseen_labels = np.concatenate([_codes(part, predictor) for part in others])
     unseen_files = [file for part in others for file in _files(part)]
-    looked = np.sort(generator.permutation(len(unseen))[:UNSEEN_IMAGES])
-    drawn = order[n_space:][:SEEN_IMAGES]
-    own_files = _files(train)
-    seen = Seen(
-        np.concatenate([vectors[drawn], added[1].reshape(-1, vectors.shape[1])]),
-        np.concatenate([_codes(train, predictor)[drawn], added[2]]),
-        tuple(own_files[place] for place in drawn),
-    )
-    told = f"{len(looked):,} images of the task that it was not trained on, and vectors of {len(seen.labels):,} others"
-    return Baseline(
-        predictor, space, look(predictor, space, unseen[looked]), unseen_labels[looked], seen,
-        tuple(unseen_files[place] for place in looked), trained, told,
-    )  # fmt: skip
+    kept = np.sort(generator.permutation(len(unseen))[:UNSEEN_IMAGES])
+    told = f"{len(kept):,} images of the task that it was not trained on, and vectors of {len(seen.labels):,} others"
+    views, own_files = look(predictor, space, unseen[kept]), tuple(unseen_files[place] for place in kept)
+    return Baseline(predictor, space, views, unseen_labels[kept], seen, own_files, trained, told)
+
+
+def _of_production(
+    task: str, predictor: Predictor, space: Space, reference: str, url: str, trained: frozenset[str], seed: int
+) -> Baseline:
+    """The baseline of a span of production; what is answered stands for the labels that nobody gave."""
+    backbone = predictor.card["backbone"]["fingerprint"]
+    sample = read_window(task, url, read_span(reference), backbone, trained, seed=seed, most=UNSEEN_IMAGES).sample
+    if len(sample) < 2 * LEAST:
+        raise ParameterError(f"Reference {reference} has {len(sample)} usable images; take a longer span.")
+    vectors, store = read_vectors(task, url, list(sample["id"])), ImageStore.of(task)
+    views = look(predictor, space, vectors)
+    files = tuple((store.path(sha256), sha256) for sha256 in sample["sha256"])
+    told = f"{len(sample):,} images of production, {reference}"
+    none = Seen(vectors[:0], views.codes[:0], ())
+    return Baseline(predictor, space, views, views.codes, none, files, trained, told)
 
 
 def _files(part: TaskEmbeddings) -> list[tuple[Path, str]]:
@@ -239,12 +240,21 @@ def _codes(part: TaskEmbeddings, predictor: Predictor) -> np.ndarray:
     return np.array([places[part.classes[code]] for code in part.labels], dtype=int)
 
 
-def _additions(version: registry.Version) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
-    """SHA-256, vectors and class codes of what an update learned besides the task's images."""
-    path = version.folder / registry.ADDITIONS_FILE
+def _additions(version: registry.Version) -> "_Added":
+    """What an update learned besides the task's images."""
+    path, classes = version.folder / registry.ADDITIONS_FILE, version.card["classes"]
     if not path.exists():
-        return [], np.empty((0, 0), np.float32), np.empty(0, dtype=int)
+        return _Added([], np.empty((0, 0), np.float32), np.empty(0, dtype=int))
     table = read_table(path)
-    table = table[~table["held_back"] & table["label"].isin(version.card["classes"])]
-    places = {label: code for code, label in enumerate(version.card["classes"])}
-    return list(table["sha256"]), stacked(table["vector"]), table["label"].map(places).to_numpy(dtype=int)
+    table = table[~table["held_back"] & table["label"].isin(classes)]
+    places = {label: code for code, label in enumerate(classes)}
+    return _Added(list(table["sha256"]), stacked(table["vector"]), table["label"].map(places).to_numpy(dtype=int))
+
+
+@dataclass(frozen=True)
+class _Added:
+    """Images of production that a version was trained on: SHA-256, vectors (n, dim), class codes (n,)."""
+
+    sha256: Sequence[str]
+    vectors: np.ndarray
+    labels: np.ndarray

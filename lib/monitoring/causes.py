@@ -59,9 +59,10 @@ class Causes:
     def sentences(self) -> list[str]:
         """What has changed, the clearest first; what cannot be told from chance is not named."""
         told = []
-        if len(changed := self.looks[self.looks["p_value"] <= LEVEL]):
-            parts = [f"{row.look} {row.reference:.3g} -> {row.window:.3g} ({row.change:+.0%})"
-                     for row in changed.head(TOLD).itertuples()]  # fmt: skip
+        looks = self.looks[(self.looks["p_value"] <= LEVEL) & (self.looks["reference"] != self.looks["window"])]
+        if len(looks):
+            parts = [f"{row.look} {row.reference:.3g} -> {row.window:.3g}{_percent(row.change)}"
+                     for row in looks.head(TOLD).itertuples()]  # fmt: skip
             told.append(f"Images look different: {', '.join(parts)}.")
         if self.unknown.low > self.unknown_before.high:
             told.append(f"Images of something new: {self.unknown.value:.0%} are like nothing that was trained on, "
@@ -75,6 +76,11 @@ class Causes:
             more = "differ" if self.matched.p_value <= LEVEL else "do not differ"
             told.append(f"Against reference images of the same mix the images {more} (p = {self.matched.p_value:.4f}).")
         return told
+
+
+def _percent(change: float) -> str:
+    """A change in per cent, in brackets; "" of what was 0 before."""
+    return "" if np.isnan(change) else f" ({change:+.0%})"
 
 
 def find_causes(

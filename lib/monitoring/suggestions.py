@@ -54,7 +54,12 @@ def nearest_picture(reference: Reference, vector: np.ndarray) -> Shown:
 
 
 def foreign_pairs(task: str, url: str, rows: pd.DataFrame, predictor: Predictor) -> list[list[Shown]]:
-    """The most foreign images of a window, each with the training image nearest to it, as pictures with a line each."""
+    """The most foreign images of a window, each with the training image nearest to it, as pictures with a line each.
+
+    Nothing of a version that has no reference of its training images.
+    """
+    if predictor.reference is None:
+        return []
     foreign, store = most_foreign(rows), ImageStore.of(task)
     found = []
     for row, vector in zip(foreign.itertuples(), read_vectors(task, url, list(foreign["id"])), strict=True):

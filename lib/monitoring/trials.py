@@ -8,7 +8,7 @@ from numpy.random import default_rng
 from PIL import Image, ImageEnhance, ImageFilter
 
 from lib.drift import LEVEL, N_FULL, N_QUICK, together
-from lib.errors import ImageError
+from lib.errors import ImageError, ParameterError
 from lib.images import decode
 from lib.inference import Encoder
 from lib.metrics import proportion
@@ -47,7 +47,14 @@ def make_trials(task: str, baseline: Baseline, n_draws: int, *, progress: Progre
     n_draws : int
         Windows of each size; months and windows with a change are fewer in proportion.
     progress : callable
+
+    Raises
+    ------
+    ParameterError
+        If n_draws is below 0.
     """
+    if n_draws < 0:
+        raise ParameterError(f"draws must be 0 or more, not {n_draws}.")
     if not n_draws:
         return {}
     key = f"{baseline.fingerprint} {n_draws} {library_hash()}"

@@ -42,7 +42,7 @@ class Window:
     span : Span
     facts : dict
         n (answers), failed (requests by status of their error), milliseconds (by percentile), decisions, versions,
-        arms and labels (answers of each), estimated (accuracy by confidence).
+        arms and labels (answers of each), estimated (accuracy by confidence, None without answers).
     sample : DataFrame
         `lib.production.reading.ANSWER_COLUMNS` of the images to compare: every content once, at most SAMPLE of them,
         none that the champion was trained on.
@@ -77,11 +77,13 @@ def cut(task: str, url: str, length: str, n_windows: int, now: float) -> list[Sp
     Raises
     ------
     ParameterError
-        For another length.
+        For another length, or no window.
     LogError
         If the log cannot be read.
     """
     seconds, count = read_length(length)
+    if n_windows < 1:
+        raise ParameterError(f"n_windows must be 1 or more, not {n_windows}.")
     moments = read_moments(task, url, count)
     if not moments:
         return []
@@ -136,7 +138,7 @@ def read_window(
         "failed": read_failures(task, url, span.start, span.end),
         "milliseconds": {str(p): float(np.percentile(milliseconds, p)) if len(rows) else None for p in PERCENTILES},
         **{f"{name}s": _counts(rows[name]) for name in ("decision", "version", "arm", "label")},
-        "estimated": expected_accuracy(rows["probability"].to_numpy(dtype=float)).to_json(),
+        "estimated": expected_accuracy(rows["probability"].to_numpy(dtype=float)).to_json() if len(rows) else None,
     }
     return Window(span, facts, drawn.reset_index(drop=True))
 
