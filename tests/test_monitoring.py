@@ -283,7 +283,8 @@ def test_a_survey_rings_when_images_change_and_says_how(monitored):
     json.dumps(said, allow_nan=False)
 
 
-def test_what_was_judged_is_not_judged_again(monitored, monkeypatch):
+def test_what_was_judged_is_not_judged_again(monitored, tmp_path, monkeypatch):
+    copied_task(monitored, tmp_path, monkeypatch)  # other tests' task has no state
     baseline = baselines.make_baseline(monitored)
     first = make_survey(monitored, "", baseline, "1d", 30, NOW)
     record.write_record(monitored, summary(first, baseline, None))
@@ -462,7 +463,8 @@ def test_seen_images_are_answered_by_models_that_did_not_see_them(tiny_task, mon
     assert not np.allclose(altered[trials.DARK].points, pool.views.points)
 
 
-def test_trials_are_made_once(tiny_task, monkeypatch):
+def test_trials_are_made_once(tiny_task, tmp_path, monkeypatch):
+    copied_task(tiny_task, tmp_path, monkeypatch)
     baseline = baselines.make_baseline(tiny_task)
     assert trials.make_trials(tiny_task, baseline, 0) == {}
     first = trials.make_trials(tiny_task, baseline, 3)

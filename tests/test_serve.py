@@ -352,6 +352,7 @@ def test_failed_requests_for_a_prediction_are_counted_in_the_log_of_the_task(kee
 def test_counts_that_cannot_be_written_wait(keeping, tiny_task, monkeypatch):
     client, log = keeping
     failures = client.application.extensions["failures"]
+    assert log.counts() == (0, 0)  # it is there
     client.post("/predict?top_k=x")
     with monkeypatch.context() as patched:
         patched.setattr(log, "add_failures", lambda counts: raised(LogError("the disk is full")))
