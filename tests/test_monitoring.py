@@ -5,10 +5,12 @@ import itertools
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +21,9 @@ from PIL import Image, ImageOps
 from streams import answered, copied_task, taught, unseen
 
 from lib import registry
-from lib.alarms import ALARM, MONITORING_FILE, OK, TOO_FEW, WARNING, read_monitoring
+from lib.alarms import ALARM, OK, TOO_FEW, WARNING, read_monitoring
 from lib.drift import LEAST, LEVEL, fit_space
-from lib.errors import AlarmError, LogError, ParameterError
+from lib.errors import AlarmError, ArtifactError, LogError, ParameterError
 from lib.estimates import Estimate
 from lib.monitoring import baseline as baselines
 from lib.monitoring import causes, crossfit, record, suggestions, trials, webhook, windows
@@ -306,6 +308,24 @@ def test_too_few_images_are_no_verdict(tiny_task, clock_log, clock, predictor):
     assert make_survey(tiny_task, "", baselines.make_baseline(tiny_task), "1d", 30, NOW - 9 * DAY).state == TOO_FEW
 
 
+def test_images_answered_as_a_class_that_updates_added_are_left_out(monitored):
+    baseline = baselines.make_baseline(monitored)
+    assert baseline.taught == frozenset()
+    code = 0
+    survey = make_survey(monitored, "", replace(baseline, taught=frozenset({code})), "1d", 30, NOW)
+    rows = read_answers(monitored, "", survey.windows[0].span.start, survey.windows[0].span.end)
+    expected = (rows["label"] != baseline.predictor.classes[code]).sum()
+    assert survey.table()["compared"][0] == expected >= LEAST
+
+
+def test_a_champion_of_other_data_has_no_unseen_images(tiny_task, tmp_path, monkeypatch):
+    copied_task(tiny_task, tmp_path, monkeypatch)
+    path = task_dir(tiny_task) / "dataset.json"
+    write_json(path, json.loads(path.read_text()) | {"data_hash": "another"})
+    with pytest.raises(ArtifactError, match="other data or another split"):
+        baselines.make_baseline(tiny_task)
+
+
 def test_courses_of_a_survey(monitored, clock_log, clock):
     clock.now = NOW
     clock_log.add_failures({503: 3})
@@ -411,6 +431,16 @@ def test_what_to_label_next(tiny_task, clock_log, clock, predictor):
     assert found["probability"][0] == rows["probability"].min()
     assert len(set(found["prediction"])) == 4
     assert len(suggestions.to_label(tiny_task, "", rows.iloc[:0], 4)) == 0
+    first, second = found["prediction"][:2]
+    clock_log.give_feedback("Bag", predictor.classes, prediction=first)
+    clock_log.images.remove(found["sha256"][1])
+    assert not {first, second} & set(suggestions.to_label(tiny_task, "", rows, 30)["prediction"])
+
+
+def test_vectors_that_are_gone_are_told(tiny_task, clock_log, clock, predictor):
+    ids = sent(clock_log, predictor, clock, NOW, stream(2))
+    with pytest.raises(LogError, match="deleted while they were read"):
+        read_vectors(tiny_task, "", [*ids, "f" * 32])
 
 
 # can the alarm be believed
@@ -522,7 +552,8 @@ def hook():
 
 
 def state_is(state):
-    write_json(task_dir("cats") / MONITORING_FILE, {"task": "cats", "state": state, "since": "now", "causes": ["dark"]})
+    facts = {"state": state, "since": "now", "text": "", "causes": ["dark"], "windows": []}
+    record.write_record("cats", facts)
 
 
 def test_a_webhook_is_told_when_an_alarm_begins_and_when_it_ends(hook):
@@ -551,7 +582,25 @@ def test_nobody_at_the_webhook_holds_nothing_up():
     assert not webhook.tell("cats", "http://127.0.0.1:1/", wait=lambda seconds: None)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "host/hook", "http://", "file:///etc/passwd"])
+def test_a_webhook_that_answers_nonsense_is_told_without_its_secret():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        problem = webhook.post(f"http://127.0.0.1:{server.getsockname()[1]}/SECRET", {})
+    assert problem
+    assert "SECRET" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/", "host/hook", "http://", "file:///etc/passwd", "https://host/a b", "http://host:x/", "http://h/\n"],
+)
 def test_a_webhook_that_is_none(url):
     with pytest.raises(ParameterError, match="http:// or https://"):
         webhook.check_url(url)
@@ -601,15 +650,19 @@ def test_the_reporter_renders_until_it_is_told_to_end(own_task):
         "--task",
         own_task,
     ]
-    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        until = time.monotonic() + 200
-        report = reports_dir() / own_task / "05_monitoring.html"
-        while not (report.exists() and "alarm since" in (reports_dir() / "index.html").read_text()):
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until, index = time.monotonic() + 200, reports_dir() / "index.html"
+        while not (index.exists() and "alarm since" in index.read_text()):
             assert time.monotonic() < until
             assert process.poll() is None
             time.sleep(0.2)
+        assert (reports_dir() / own_task / "05_monitoring.html").exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(

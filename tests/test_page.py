@@ -178,7 +178,7 @@ def test_reports_are_shown_in_a_sandbox_and_nothing_else_of_the_disk(client, tin
     assert report.status_code == 200
     assert "ago</time>" in report.text
     for path in ("/reports/../serve.py", "/reports/%2e%2e/serve.py", "/reports//etc/passwd", "/reports/x.html",
-                 "/reports/..%2f..%2findex.html", "/reports/%00.html"):  # fmt: skip
+                 "/reports/..%2f..%2findex.html", "/reports/%00.html", f"/reports/{'a' * 300}.html"):  # fmt: skip
         assert client.get(path, follow_redirects=True).status_code == 404, path
 
 

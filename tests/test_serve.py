@@ -370,7 +370,8 @@ def test_metrics_tell_what_the_last_monitoring_said(copied):
     client = create_app("tiny").test_client()
     client.get("/readyz")
     assert "monitoring_state{" not in client.get("/metrics").text
-    facts = {"state": "alarm", "time": "2026-11-26T12:00:00Z", "p_value": 0.001}
+    facts = {"state": "alarm", "time": "2026-11-26T12:00:00Z", "p_value": 0.001, "since": "", "text": ""}
+    facts |= {"causes": [], "windows": []}
     write_json(task_dir("tiny") / "monitoring.json", facts)
     told = client.get("/metrics").text
     assert 'monitoring_state{state="alarm",task="tiny"} 1.0' in told

@@ -97,6 +97,9 @@ class Baseline:
         SHA-256 of images that it was trained on.
     told : str
         What this is, in words.
+    taught : frozenset of int
+        Classes that updates have added: the task's images have none of them to compare with, so images that are
+        answered so are left out.
     """
 
     predictor: Predictor
@@ -107,6 +110,7 @@ class Baseline:
     files: Files
     trained: frozenset[str]
     told: str
+    taught: frozenset[int] = frozenset()
 
     @property
     def points(self) -> np.ndarray:
@@ -173,7 +177,7 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
     ParameterError
         For another reference, or a span with too few images.
     ArtifactError
-        If nothing serves, or the task's vectors are of another backbone than the champion's and cannot be computed.
+        If nothing serves, or it was trained on other data than the task has now.
     """
     predictor = Predictor.from_version(registry.champion(task))
     train, *others = (load_task(task, [split]) for split in ("train", "val", "test"))
@@ -184,10 +188,18 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
     trained = frozenset({*train.manifest["sha256"], *added.sha256})
     if reference != DATA:
         return _of_production(task, predictor, space, reference, url, trained, seed)
+    if predictor.card["data"]["hash"] != train.facts["data_hash"]:
+        raise ArtifactError(
+            f"Champion {predictor.version.name} was trained on other data or another split than task {task!r} has now, "
+            "so what it was not trained on is not known; train it anew, or give a span of production as reference."
+        )
+    places = {label: code for code, label in enumerate(predictor.classes)}
+    taught = frozenset(places.values()) - {places.get(label) for label in train.classes}
     drawn, files = order[n_space:][:SEEN_IMAGES], _files(train)
+    old = ~np.isin(added.labels, list(taught))
     seen = Seen(
-        np.concatenate([vectors[drawn], added.vectors.reshape(-1, vectors.shape[1])]),
-        np.concatenate([_codes(train, predictor)[drawn], added.labels]),
+        np.concatenate([vectors[drawn], added.vectors[old].reshape(-1, vectors.shape[1])]),
+        np.concatenate([_codes(train, predictor)[drawn], added.labels[old]]),
         tuple(files[place] for place in drawn),
     )
     unseen = np.concatenate([part.vectors_for(predictor) for part in others])
@@ -196,7 +208,7 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
     kept = np.sort(generator.permutation(len(unseen))[:UNSEEN_IMAGES])
     told = f"{len(kept):,} images of the task that it was not trained on, and vectors of {len(seen.labels):,} others"
     views, own_files = look(predictor, space, unseen[kept]), tuple(unseen_files[place] for place in kept)
-    return Baseline(predictor, space, views, unseen_labels[kept], seen, own_files, trained, told)
+    return Baseline(predictor, space, views, unseen_labels[kept], seen, own_files, trained, told, taught)
 
 
 def _of_production(

@@ -62,8 +62,8 @@ def make_pool(baseline: Baseline, *, seed: int = 0) -> Pool:
     alone = Pool(baseline, baseline.unseen, baseline.unseen_labels, baseline.files, models, unseen)
     units = np.arange(len(seen.labels)).astype(str)
     n_classes = len(predictor.classes)
-    counts = np.bincount(seen.labels, minlength=n_classes)
-    if counts.min() < 2 * N_FOLDS:
+    counts = np.bincount(seen.labels)
+    if not len(units) or counts[counts > 0].min() < 2 * N_FOLDS:
         return alone
     fold_of = np.zeros(len(units), dtype=int)
     for number, (train, held_out) in enumerate(folds(seen.labels, units, n_folds=N_FOLDS, seed=seed), start=1):
@@ -96,5 +96,6 @@ def _answers(models: list[Probabilities], model_of: np.ndarray, vectors: np.ndar
     proba = np.zeros((len(vectors), n_classes))
     for number in np.unique(model_of):
         own = model_of == number
-        proba[own] = models[number](vectors[own])
+        found = models[number](vectors[own])
+        proba[own, : found.shape[1]] = found  # classes that updates have added come last, and no fold has them
     return proba

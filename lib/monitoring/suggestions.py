@@ -13,7 +13,7 @@ from lib.errors import ImageError
 from lib.images import thumbnail
 from lib.prediction import Predictor
 from lib.production import ImageStore
-from lib.production.reading import read_vectors
+from lib.production.reading import read_labels, read_vectors
 from lib.reference import SIDE, Reference
 
 LABEL_COLUMNS = ["prediction", "sha256", "label", "probability", "decision"]
@@ -77,8 +77,7 @@ def unknown_groups(task: str, url: str, rows: pd.DataFrame, predictor: Predictor
 
     Two images are alike if they are no farther from each other than most training images are from the tenth nearest.
     """
-    foreign = rows[(rows["decision"] == "unknown") & rows["kept"].astype(bool)].drop_duplicates("sha256")
-    foreign = foreign.head(MAX_IMAGES)
+    foreign = _still_kept(task, rows[rows["decision"] == "unknown"]).head(MAX_IMAGES)
     if predictor.reference is None or len(foreign) < LEAST_ALIKE:
         return []
     bound = float(np.quantile(predictor.reference.own_distances(), 0.9))
@@ -87,9 +86,16 @@ def unknown_groups(task: str, url: str, rows: pd.DataFrame, predictor: Predictor
 
 
 def to_label(task: str, url: str, rows: pd.DataFrame, n: int = N_TO_LABEL) -> pd.DataFrame:
-    """What to label next of a window's kept images, in order; LABEL_COLUMNS."""
-    kept = rows[rows["kept"].astype(bool)].drop_duplicates("sha256").reset_index(drop=True)
+    """What to label next of a window's images that are still kept and have no label yet, in order; LABEL_COLUMNS."""
+    kept = _still_kept(task, rows)
+    kept = kept[~kept["sha256"].isin(set(read_labels(task, url)["sha256"]))].reset_index(drop=True)
     kept = kept.nsmallest(CANDIDATES * n, "probability", keep="first").reset_index(drop=True) if len(kept) else kept
     vectors = read_vectors(task, url, list(kept["id"]))
     chosen = kept.iloc[next_to_label(vectors, kept["probability"].to_numpy(dtype=float), n)]
     return chosen.rename(columns={"id": "prediction"})[LABEL_COLUMNS].reset_index(drop=True)
+
+
+def _still_kept(task: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose images have not been deleted since, every content once."""
+    store, kept = ImageStore.of(task), rows[rows["kept"].astype(bool)].drop_duplicates("sha256")
+    return kept[np.array([store.path(sha256).is_file() for sha256 in kept["sha256"]], dtype=bool)]

@@ -63,7 +63,7 @@ class Survey:
             state = self.states[place] if window.span.is_over else "not over yet"
             said = verdict or {}
             p_values = [said.get(name, np.nan) for name in ("p_value", "p_embeddings", "p_answers")]
-            rows.append((window.span.name, window.facts["n"], len(window.sample), *p_values, state))
+            rows.append((window.span.name, window.facts["n"], said.get("n_compared", 0), *p_values, state))
         columns = ["window", "n", "compared", "p_value", "p_embeddings", "p_answers", "state"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -116,14 +116,17 @@ def judge(task: str, url: str, baseline: Baseline, window: Window) -> Judged | N
     if not is_enough(len(window.sample)):
         return None
     views = views_of(task, url, baseline, window)
+    if not is_enough(len(views)):
+        return None
     seed = int(window.span.start) % 2**32
     verdict: Verdict = compare(views, baseline.points, baseline.unseen, baseline.space.width, seed=seed)
     return verdict.to_json()
 
 
 def views_of(task: str, url: str, baseline: Baseline, window: Window) -> Views:
-    """What the tests look at of a window's sample."""
-    return baseline.views(read_vectors(task, url, list(window.sample["id"])))
+    """What the tests look at of a window's sample, without images answered as a class that updates have added."""
+    views = baseline.views(read_vectors(task, url, list(window.sample["id"])))
+    return views.rows(np.flatnonzero(~np.isin(views.codes, list(baseline.taught))))
 
 
 def accuracy_course(task: str, url: str, survey: Survey) -> pd.DataFrame:

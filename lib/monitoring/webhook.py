@@ -5,6 +5,7 @@ import logging
 import threading
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,12 @@ FIELDS = ("task", "state", "since", "time", "text", "causes", "window", "p_value
 
 def check_url(url: str) -> str:
     """The URL; raises ParameterError where it is none of http or https."""
-    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if url and (not good or any(character <= " " for character in url)):
         raise ParameterError("A webhook is an http:// or https:// URL.")  # which may hold a secret: it is not repeated
     return url
 
@@ -60,14 +66,14 @@ def was_alarmed(task: str) -> bool:
 
 
 def post(url: str, body: dict[str, Any]) -> str:
-    """Send JSON; why that failed, or ""."""
+    """Send JSON; why that failed, without the URL, or ""."""
     data = json.dumps(body, ensure_ascii=False).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="POST")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             answer.read(1000)
-    except (OSError, ValueError) as error:  # HTTPError and URLError are OSErrors
-        return str(error)
+    except (OSError, ValueError, HTTPException) as error:  # HTTPError and URLError are OSErrors
+        return str(getattr(error, "code", None) or getattr(error, "reason", None) or type(error).__name__)
     return ""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import func, inspect, select
 
+from lib.errors import LogError
 from lib.production import schema
 
 LABEL_COLUMNS = [
@@ -57,13 +58,15 @@ def read_moments(task: str, url: str, every: int = 1) -> list[float]:
 
 
 def read_vectors(task: str, url: str, ids: Sequence[str]) -> np.ndarray:
-    """Vectors of these answers, in their order: (n, dim) float32."""
+    """Vectors of these answers, in their order: (n, dim) float32; raises LogError if one is no longer there."""
     about = schema.predictions.c
     found: dict[str, bytes] = {}
     with schema.reading(task, url) as connection:
         for start in range(0, len(ids), TOGETHER):
             query = select(about.id, about.vector).where(about.id.in_(ids[start : start + TOGETHER]))
             found.update(connection.execute(query).all())
+    if len(found) < len(set(ids)):
+        raise LogError("Rows of the production log were deleted while they were read; run again.")
     return stacked(pd.Series([found[name] for name in ids], dtype=object))
 
 

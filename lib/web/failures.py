@@ -1,5 +1,6 @@
 """Requests for predictions that failed are counted in the production log, so that a report can tell when they did."""
 
+import logging
 import threading
 from collections import Counter
 
@@ -12,6 +13,7 @@ from lib.serving import ServedTasks
 FAILURES = "failures"  # in the app's extensions
 ROUTES = ("/", "/predict", "/v2/models/<model>/infer", "/v2/models/<model>/versions/<version>/infer")
 EVERY = 10.0  # seconds between two writings
+MAX_COUNTED = 1000  # names and statuses between two writings
 
 
 class Failures:
@@ -31,8 +33,8 @@ class Failures:
 
     def count(self, task: str | None, status: int) -> None:
         """Count an answer; `task` is what was asked for, None for the only one."""
-        if self._logs:
-            with self._lock:
+        with self._lock:
+            if self._logs and len(self._counted) < MAX_COUNTED:  # clients choose what they ask for
                 self._counted[task, status] += 1
 
     def write(self) -> None:
@@ -48,7 +50,8 @@ class Failures:
         for task, counts in by_task.items():
             try:
                 self._logs.get(task).add_failures(counts)
-            except LogError:  # the log's `problem` tells
+            except (LogError, OSError) as error:
+                logging.warning("Counts of failed requests wait: %s", error)
                 with self._lock:
                     self._counted.update({(task, status): n for status, n in counts.items()})
 

@@ -1,6 +1,7 @@
 """GET /reports/: the reports that the notebooks left, as they lie in reports/."""
 
 from datetime import UTC, datetime
+from os.path import isfile
 from pathlib import Path
 from time import time
 
@@ -35,7 +36,7 @@ def report(name: str) -> Response:
     if not has_reports():
         raise Problem(404, "There are no reports here; ./run_pipeline.sh writes them.")
     path = safe_join(str(reports_dir()), name)
-    if path is None or not Path(path).is_file():
+    if path is None or not isfile(path):
         raise Problem(404, f"There is no report {name[:80]!r}; /reports/ lists them.")
     head, body, rest = Path(path).read_text(encoding="utf-8").partition("<main>")
     response = Response(f"{head}{body}{told_age(Path(path).stat().st_mtime)}{rest}", mimetype="text/html")
