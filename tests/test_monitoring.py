@@ -28,6 +28,7 @@ from lib.estimates import Estimate
 from lib.monitoring import baseline as baselines
 from lib.monitoring import causes, crossfit, record, suggestions, trials, webhook, windows
 from lib.monitoring.__main__ import main
+from lib.monitoring.reporter import forget_runs
 from lib.monitoring.survey import accuracy_course, make_survey, summary, traffic_table
 from lib.monitoring.verdicts import CALM, MONTH, follow
 from lib.prediction import Predictor
@@ -663,6 +664,21 @@ def test_the_reporter_renders_until_it_is_told_to_end(own_task):
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_reporter_does_not_fill_the_disk_with_runs():
+    for number in range(5):
+        for name in ("05_monitoring.ipynb", "05_monitoring.json"):
+            write_json(task_dir("cats") / "runs" / f"2026-11-2{number}" / name, {})
+    write_json(task_dir("cats") / "runs" / "2026-11-19" / "05_monitoring.ipynb", {})
+    write_json(task_dir("cats") / "runs" / "2026-11-19" / "01_embedding.ipynb", {})
+    forget_runs("cats", 2)
+    assert sorted(path.name for path in (task_dir("cats") / "runs").iterdir()) == [
+        "2026-11-19",
+        "2026-11-23",
+        "2026-11-24",
+    ]
+    forget_runs("dogs")
 
 
 @pytest.mark.parametrize(

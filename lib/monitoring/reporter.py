@@ -4,6 +4,7 @@ It reads the log without locking it; the report of before stays until the new on
 """
 
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,8 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lib.monitoring.webhook import tell_beside
-from lib.storage import PROJECT_ROOT
+from lib.stages import STAGES
+from lib.storage import PROJECT_ROOT, task_dir
 
+KEPT_RUNS = 20  # run folders of monitorings
 LOCKED = 3  # exit status of the pipeline where another run works on the task
 
 
@@ -27,6 +30,18 @@ def render(task: str, parameters: Mapping[str, Any], stopped: threading.Event) -
                 process.terminate()
                 break
     return process.returncode
+
+
+def forget_runs(task: str, keep: int = KEPT_RUNS) -> None:
+    """Delete the run folders of earlier monitorings but the newest `keep`; those of other stages stay."""
+    runs, stem = task_dir(task) / "runs", STAGES["monitoring"].notebook.stem
+    own = []
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+        names = [path.name for path in folder.iterdir()]
+        if names and all(name.startswith(stem) for name in names):
+            own.append(folder)
+    for folder in own[:-keep]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def watch(
@@ -59,6 +74,7 @@ def watch(
                 logging.info("Task %s: another run works on it; its report waits for the next round", task)
             elif status:
                 logging.warning("Task %s: the monitoring ended with status %d; its report says why", task, status)
+            forget_runs(task)
             if url:
                 tell_beside(task, url, stopped)
         stopped.wait(seconds)
