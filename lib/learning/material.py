@@ -14,10 +14,8 @@ from lib.errors import ArtifactError, ChangedError
 from lib.labels import BELIEVED, LEFT_OUT, Rules, audit, read_reviews
 from lib.production.reading import read_labels, stacked
 from lib.splits import unit_interval
-from lib.storage import read_table
 from lib.tasks import TaskEmbeddings, load_task
 
-ADDITION_COLUMNS = ["sha256", "label", "kept", "held_back", "vector"]
 OTHER_BACKBONE = "its vector is of another backbone"
 NEAR_COPY = "it is a near copy of a validation or test image"
 # Cosine of two images' vectors from which on they are copies. Of 1,500 clothes, all different, none reaches 0.97 with
@@ -63,8 +61,8 @@ class Material:
     audited : DataFrame
         One row an image, `lib.labels.COLUMNS`.
     additions : DataFrame
-        ADDITION_COLUMNS: images that are to be learned besides the training part, those held back among them; those
-        of the champion's own update too, for the log does not keep them for ever.
+        registry.ADDITION_COLUMNS: images that are to be learned besides the training part, those held back among them;
+        those of the champion's own update too, for the log does not keep them for ever.
     classes : list of str
         The champion's, then new ones.
     reviews : mapping of SHA-256 to label or None
@@ -138,7 +136,7 @@ def gather(task: str, sources: Sources, *, anew: bool = False) -> Material:
         audited = _of_this_backbone(audited, champion, task)
         judges = np.concatenate([val.vectors, test.vectors])
         audited = _left_out(audited, _is_near(audited, judges), NEAR_COPY)
-    taught = _merged(_earlier(champion), audited, reviews, trained, sources.held_back)
+    taught = _merged(champion.additions, audited, reviews, trained, sources.held_back)
     if not anew:
         taught = taught.assign(held_back=taught["held_back"].to_numpy()[_first_alike(taught)])
     added, waiting = _new_classes(taught, known, sources.new_class_images)
@@ -200,12 +198,6 @@ def _left_out(audited: pd.DataFrame, rows: pd.Series, reason: str) -> pd.DataFra
     )  # fmt: skip
 
 
-def _earlier(champion: registry.Version) -> pd.DataFrame:
-    """What the champion was trained on besides the training part."""
-    path = champion.folder / registry.ADDITIONS_FILE
-    return read_table(path) if path.exists() else pd.DataFrame(columns=ADDITION_COLUMNS)
-
-
 def _merged(
     earlier: pd.DataFrame, audited: pd.DataFrame, reviews: Mapping[str, str | None], trained: Mapping[str, str],
     held_back: float,
@@ -220,14 +212,14 @@ def _merged(
     still = earlier[~earlier["sha256"].isin(set(audited["sha256"]) | gone)]
     said = still["sha256"].map(reviews)
     still = still.assign(label=said.where(said.notna(), still["label"]))
-    columns = [name for name in ADDITION_COLUMNS if name != "held_back"]
+    columns = [name for name in registry.ADDITION_COLUMNS if name != "held_back"]
     both = pd.concat([still[columns], believed[columns]], ignore_index=True) if len(still) else believed[columns]
     both = both.reset_index(drop=True)
     known = dict(zip(earlier["sha256"], earlier["held_back"], strict=True))
     sides = [
         known.get(sha256, unit_interval(f"held back {sha256}", 0) < held_back) for sha256 in both["sha256"]
     ]  # fmt: skip
-    return both.assign(held_back=np.array(sides, dtype=bool))[ADDITION_COLUMNS]
+    return both.assign(held_back=np.array(sides, dtype=bool))[registry.ADDITION_COLUMNS]
 
 
 def _first_alike(additions: pd.DataFrame) -> np.ndarray:

@@ -15,7 +15,7 @@ from lib.monitoring.windows import Span, read_window
 from lib.prediction import Predictor
 from lib.production import ImageStore
 from lib.production.reading import read_vectors, stacked
-from lib.storage import read_table, sha256_json
+from lib.storage import sha256_json
 from lib.tasks import TaskEmbeddings, load_task
 
 DATA = "data"
@@ -184,8 +184,9 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
     generator, vectors = default_rng(seed), train.vectors_for(predictor)
     order = generator.permutation(len(vectors))
     n_space = min(SPACE_IMAGES, max(2, len(order) // 3))
-    space, added = fit_space(vectors[order[:n_space]]), _additions(predictor.version)
-    trained = frozenset({*train.manifest["sha256"], *added.sha256})
+    space, added = fit_space(vectors[order[:n_space]]), predictor.version.additions
+    added = added[~added["held_back"].astype(bool)]
+    trained = frozenset({*train.manifest["sha256"], *added["sha256"]})
     if reference != DATA:
         return _of_production(task, predictor, space, reference, url, trained, seed)
     if predictor.card["data"]["hash"] != train.facts["data_hash"]:
@@ -193,17 +194,15 @@ def make_baseline(task: str, reference: str = DATA, url: str = "", *, seed: int 
             f"Champion {predictor.version.name} was trained on other data or another split than task {task!r} has now, "
             "so what it was not trained on is not known; train it anew, or give a span of production as reference."
         )
-    places = {label: code for code, label in enumerate(predictor.classes)}
-    taught = frozenset(places.values()) - {places.get(label) for label in train.classes}
-    drawn, files = order[n_space:][:SEEN_IMAGES], _files(train)
-    old = ~np.isin(added.labels, list(taught))
+    taught = frozenset(code for code, label in enumerate(predictor.classes) if label not in train.classes)
+    drawn, files, known = order[n_space:][:SEEN_IMAGES], _files(train), added[added["label"].isin(train.classes)]
     seen = Seen(
-        np.concatenate([vectors[drawn], added.vectors[old].reshape(-1, vectors.shape[1])]),
-        np.concatenate([_codes(train, predictor)[drawn], added.labels[old]]),
+        np.concatenate([vectors[drawn], stacked(known["vector"]).reshape(-1, vectors.shape[1])]),
+        _codes([*train.manifest["label"].iloc[drawn], *known["label"]], predictor),
         tuple(files[place] for place in drawn),
     )
     unseen = np.concatenate([part.vectors_for(predictor) for part in others])
-    unseen_labels = np.concatenate([_codes(part, predictor) for part in others])
+    unseen_labels = _codes([label for part in others for label in part.manifest["label"]], predictor)
     unseen_files = [file for part in others for file in _files(part)]
     kept = np.sort(generator.permutation(len(unseen))[:UNSEEN_IMAGES])
     told = f"{len(kept):,} images of the task that it was not trained on, and vectors of {len(seen.labels):,} others"
@@ -243,30 +242,10 @@ def read_span(text: str) -> Span:
     return Span(start, end)
 
 
-def _codes(part: TaskEmbeddings, predictor: Predictor) -> np.ndarray:
-    """Labels of a part as places in the champion's classes; raises ArtifactError where it does not know one."""
+def _codes(labels: Sequence[str], predictor: Predictor) -> np.ndarray:
+    """Labels of the task's images as places in the champion's classes; raises ArtifactError where it lacks one."""
     places = {label: code for code, label in enumerate(predictor.classes)}
-    missing = sorted(set(part.classes) - set(places))
+    missing = sorted(set(labels) - set(places))
     if missing:
         raise ArtifactError(f"The champion does not know {', '.join(missing)}, which the task's data have; train it.")
-    return np.array([places[part.classes[code]] for code in part.labels], dtype=int)
-
-
-def _additions(version: registry.Version) -> "_Added":
-    """What an update learned besides the task's images."""
-    path, classes = version.folder / registry.ADDITIONS_FILE, version.card["classes"]
-    if not path.exists():
-        return _Added([], np.empty((0, 0), np.float32), np.empty(0, dtype=int))
-    table = read_table(path)
-    table = table[~table["held_back"] & table["label"].isin(classes)]
-    places = {label: code for code, label in enumerate(classes)}
-    return _Added(list(table["sha256"]), stacked(table["vector"]), table["label"].map(places).to_numpy(dtype=int))
-
-
-@dataclass(frozen=True)
-class _Added:
-    """Images of production that a version was trained on: SHA-256, vectors (n, dim), class codes (n,)."""
-
-    sha256: Sequence[str]
-    vectors: np.ndarray
-    labels: np.ndarray
+    return np.array([places[label] for label in labels], dtype=int)

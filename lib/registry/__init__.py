@@ -17,6 +17,7 @@ from lib.registry.champions import (
 )
 from lib.registry.differences import differences
 from lib.registry.store import (
+    ADDITION_COLUMNS,
     ADDITIONS_FILE,
     CARD_FILE,
     CHANGES_FILE,
@@ -42,6 +43,7 @@ from lib.registry.store import (
 
 __all__ = [
     "ADDITIONS_FILE",
+    "ADDITION_COLUMNS",
     "CARD_FILE",
     "CHANGES_FILE",
     "CHECKSUMS_FILE",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib.errors import ArtifactError
 from lib.storage import (
@@ -19,12 +19,16 @@ from lib.storage import (
     display_path,
     fsync_dir,
     read_json,
+    read_table,
     sha256_file,
     sweep_temporary,
     task_dir,
     write_json,
     write_text,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODEL_FILE = "model.skops"
 RUNNER_UP_FILE = "runner_up.skops"
@@ -33,6 +37,7 @@ METRICS_FILE = "metrics.json"
 REFERENCE_FILE = "reference.parquet"
 PREDICTIONS_FILE = "predictions.csv"
 ADDITIONS_FILE = "additions.parquet"  # of an update: images of production that it was trained on besides
+ADDITION_COLUMNS = ["sha256", "label", "kept", "held_back", "vector"]
 CHANGES_FILE = "changes.csv"  # of an update: test images that it answers otherwise than its parent
 CHECKSUMS_FILE = "SHA256SUMS"
 REQUIRED_FILES = (MODEL_FILE, CARD_FILE, METRICS_FILE)
@@ -99,6 +104,17 @@ class Version:
     def metrics(self) -> dict:
         """{"selection": ...}, and "test" once it has been evaluated."""
         return read_json(self.folder / METRICS_FILE)
+
+    @property
+    def additions(self) -> "pd.DataFrame":
+        """Of an update: images of production that it was given besides the task's own; ADDITION_COLUMNS.
+
+        `vector` is float32 in bytes; those `held_back` judged it and were not trained on.
+        """
+        import pandas as pd  # here, for the service does without it
+
+        path = self.folder / ADDITIONS_FILE
+        return read_table(path) if path.exists() else pd.DataFrame(columns=ADDITION_COLUMNS)
 
     def load(self, file: str = MODEL_FILE) -> Any:
         """The fitted classifier.
