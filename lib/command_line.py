@@ -1,6 +1,8 @@
 """How every command line of the project ends: with an exit status and, where it failed, a sentence on stderr."""
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from lib.errors import LockedError, ProjectError
@@ -34,3 +36,11 @@ def exit_status(act: Callable[[], object], failures: tuple[type[ProjectError], .
     except ProjectError as error:
         print(error, file=sys.stderr)
         return USAGE
+
+
+def stopped_by_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set from now on."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped

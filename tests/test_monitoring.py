@@ -687,6 +687,6 @@ def test_the_reporter_does_not_fill_the_disk_with_runs():
      (["--task", "none"], "ended with status")],
 )  # fmt: skip
 def test_bad_usage_is_a_sentence(arguments, said, capsys, monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr("lib.command_line.signal.signal", lambda *arguments: None)
     assert main(arguments) in (1, 2)
     assert said in capsys.readouterr().err

@@ -1,12 +1,10 @@
 """The command line: learn from what people said, once or beside the service; look at doubtful labels."""
 
 import argparse
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
-from lib.command_line import exit_status
+from lib.command_line import exit_status, stopped_by_signals
 from lib.errors import ArtifactError, DataError, LogError, ParameterError, StageError
 from lib.incremental import METHODS
 from lib.labels import REVIEWS_FILE, Rules, read_reviews, reviews_path, write_reviews
@@ -98,10 +96,7 @@ def _act(options: argparse.Namespace) -> None:
 def _watch(task: str | None, settings: Settings, seconds: float) -> None:
     """Work until SIGTERM or SIGINT."""
     set_up_logging(as_json=not sys.stderr.isatty())
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    watch(lambda: [task] if task else tasks(), settings, stopped, seconds)
+    watch(lambda: [task] if task else tasks(), settings, stopped_by_signals(), seconds)
 
 
 def whole_names(given: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -2,16 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any
 
-from lib.command_line import exit_status
+from lib.command_line import LOCKED, exit_status, stopped_by_signals
 from lib.errors import LockedError, ParameterError, StageError
 from lib.log_lines import set_up_logging
-from lib.monitoring.reporter import LOCKED, render, watch
+from lib.monitoring.reporter import render, watch
 from lib.monitoring.webhook import check_url, tell_beside
 from lib.monitoring.windows import read_length
 from lib.prediction import default_task, tasks
@@ -20,8 +18,7 @@ WEBHOOK = "MONITORING_WEBHOOK"  # in the environment, for the URL may hold a sec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 1 it failed or the state is --fail-on or worse, 2 bad usage, 3
-    another run is at it."""
+    """Run the command line; the exit status: 0 done, 1 failed or as bad as --fail-on, 2 bad usage, 3 another is at it."""
     options = _parser().parse_args(arguments)
     return exit_status(lambda: _act(options), (StageError,))
 
@@ -52,14 +49,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _act(options: argparse.Namespace) -> None:
     """Do what the options ask for."""
-    url, stopped = check_url(options.webhook), threading.Event()
+    url, stopped = check_url(options.webhook), stopped_by_signals()
     parameters: dict[str, Any] = {
         "window": options.window, "n_windows": options.windows, "reference": options.reference, "draws": options.draws,
         "fail_on": options.fail_on, "log_url": options.log_url,
     }  # fmt: skip
     read_length(options.window)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
     if options.every:
         seconds, count = read_length(options.every)
         if count:

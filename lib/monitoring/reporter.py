@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lib.command_line import LOCKED
 from lib.monitoring.webhook import tell_beside
 from lib.stages import STAGES
 from lib.storage import PROJECT_ROOT, task_dir
 
 KEPT_RUNS = 20  # run folders of monitorings
-LOCKED = 3  # exit status of the pipeline where another run works on the task
 
 
 def render(task: str, parameters: Mapping[str, Any], stopped: threading.Event) -> int:
