@@ -142,8 +142,8 @@ def test_a_window_compares_every_content_once_and_nothing_trained_on(tiny_task, 
     assert window.facts["arms"] == {"champion": 10}
     assert window.facts["versions"] == {predictor.version.name: 10}
     assert window.facts["milliseconds"] == {"50": 5.0, "95": 5.0, "99": 5.0}
-    assert not window.is_sampled
-    assert windows.read_window(tiny_task, "", span, backbone, set(), most=3).is_sampled
+    fewer = windows.read_window(tiny_task, "", span, backbone, set(), most=3)
+    assert (fewer.facts["n_images"], len(fewer.sample)) == (6, 3)
     assert read_failures(tiny_task, "", NOW + 1, NOW + 2) == {}
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lib.alarms import TOO_FEW
+from lib.drift import LEAST
 from lib.monitoring.baseline import Baseline, Views
 from lib.monitoring.causes import Causes
 from lib.monitoring.record import MEANING, known_verdicts, since
-from lib.monitoring.verdicts import Verdict, compare, follow, is_enough, one_thread
+from lib.monitoring.verdicts import compare, follow, one_thread
 from lib.monitoring.windows import Window, cut, labelled_accuracy, read_window
 from lib.production.reading import read_vectors
 from lib.progress import Progress, quiet
@@ -113,14 +114,13 @@ def make_survey(
 
 def judge(task: str, url: str, baseline: Baseline, window: Window) -> Judged | None:
     """Hold a window against the baseline; None where it has too few images."""
-    if not is_enough(len(window.sample)):
+    if len(window.sample) < LEAST:
         return None
     views = views_of(task, url, baseline, window)
-    if not is_enough(len(views)):
+    if len(views) < LEAST:
         return None
     seed = int(window.span.start) % 2**32
-    verdict: Verdict = compare(views, baseline.points, baseline.unseen, baseline.space.width, seed=seed)
-    return verdict.to_json()
+    return compare(views, baseline.points, baseline.unseen, baseline.space.width, seed=seed).to_json()
 
 
 def views_of(task: str, url: str, baseline: Baseline, window: Window) -> Views:

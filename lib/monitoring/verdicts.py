@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 
 from lib.alarms import ALARM, OK, TOO_FEW, WARNING
 from lib.drift import (
-    LEAST,
     LEVEL,
     N_FULL,
     Test,
@@ -137,11 +136,6 @@ def one_thread() -> threadpool_limits:
     anything else needs it.
     """
     return threadpool_limits(1, user_api="blas")
-
-
-def is_enough(n: int) -> bool:
-    """Whether so many images say anything."""
-    return n >= LEAST
 
 
 def follow(p_values: Sequence[float | None], *, level: float = LEVEL, windows: int = MONTH) -> list[str]:

@@ -52,11 +52,6 @@ class Window:
     facts: dict[str, Any]
     sample: pd.DataFrame
 
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the sample is a part of what there was."""
-        return bool(self.facts["n_images"] > len(self.sample))
-
 
 def cut(task: str, url: str, length: str, n_windows: int, now: float) -> list[Span]:
     """The newest spans of a log, oldest first: those that are over, and the one that is not.
