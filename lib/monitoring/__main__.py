@@ -18,7 +18,7 @@ WEBHOOK = "MONITORING_WEBHOOK"  # in the environment, for the URL may hold a sec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 1 failed or as bad as --fail-on, 2 bad usage, 3 another is at it."""
+    """Run the command line; the exit status: 0 done, 1 failed or as bad as --fail-on, 2 bad usage, 3 another at it."""
     options = _parser().parse_args(arguments)
     return exit_status(lambda: _act(options), (StageError,))
 
