@@ -33,7 +33,7 @@ from lib.monitoring.survey import accuracy_course, make_survey, summary, traffic
 from lib.monitoring.verdicts import CALM, MONTH, follow
 from lib.prediction import Predictor
 from lib.production import ProductionLog, default_url
-from lib.production.reading import read_answers, read_failures, read_moments, read_vectors
+from lib.production.reading import read_answers, read_failures, read_vectors
 from lib.storage import PROJECT_ROOT, production_dir, reports_dir, sha256_bytes, task_dir, write_json
 
 DAY = 86400.0
@@ -102,10 +102,13 @@ def test_windows_of_time_lie_on_a_fixed_grid(tiny_task, clock_log, clock, predic
 def test_windows_of_so_many_answers_are_over_once_the_next_begins(tiny_task, clock_log, clock, predictor):
     for number, pair in enumerate(stream(7)):
         sent(clock_log, predictor, clock, NOW + number, [pair])
-    assert read_moments(tiny_task, "", 3) == [NOW, NOW + 3, NOW + 6, NOW + 6]
     spans = windows.cut(tiny_task, "", "3", 30, NOW + 100)
     assert [len(read_answers(tiny_task, "", span.start, span.end)) for span in spans] == [3, 3, 1]
     assert [span.is_over for span in spans] == [True, True, False]
+    clock.now = NOW + 90 * DAY + 1.5  # the first two are deleted, and the windows stay where they were
+    clock_log.prune()
+    assert windows.cut(tiny_task, "", "3", 30, NOW, judged=spans[:2]) == spans[1:]
+    assert windows.cut(tiny_task, "", "3", 30, NOW)[0].start == NOW + 2  # where nobody knows of them
 
 
 def test_numbers_that_mean_nothing_are_refused(tiny_task):
@@ -194,7 +197,10 @@ def test_labelled_accuracy_by_window_and_class(tiny_task, clock_log, clock, pred
 )
 def test_states_follow_with_hysteresis(p_values, expected):
     assert CALM == 2
-    assert follow(p_values) == expected
+    assert [standing.state for standing in follow(p_values)] == expected
+    for place in range(len(p_values)):  # whatever came before is remembered by where it stood
+        *_, begun = follow(p_values[: place + 1])
+        assert [standing.state for standing in follow(p_values[place + 1 :], begun)] == expected[place + 1 :]
 
 
 # what windows are held against
@@ -297,6 +303,9 @@ def test_what_was_judged_is_not_judged_again(monitored, tmp_path, monkeypatch):
     assert judged == [False]  # the one that is not over
     assert second.verdicts[:3] == first.verdicts[:3]
     assert second.states == first.states
+    later = make_survey(monitored, "", baseline, "1d", 1, NOW + 2 * DAY)  # a day without answers; the alarm's is gone
+    assert [window.facts["n"] for window in later.windows] == [0, 0]
+    assert later.states == [ALARM]
 
 
 def test_too_few_images_are_no_verdict(tiny_task, clock_log, clock, predictor):

@@ -21,9 +21,10 @@ from lib.production.images import ImageStore
 from lib.production.reading import (
     ANSWER_COLUMNS,
     read_answers,
+    read_extent,
     read_failures,
     read_labels,
-    read_moments,
+    read_starts,
     read_vectors,
     stacked,
 )
@@ -378,9 +379,11 @@ def test_a_log_is_read_by_windows_beside_its_service(url, clock):
         clock.now = 1000.0 + number
         assert log.record([row(f"{number}", vector=np.full(3, number, np.float32))], [DATA])
     assert log.record([row("shadow", arm="shadow", shadow_of="4")], [DATA])
-    assert read_moments("t", url, 2) == [1000, 1002, 1004, 1004]
-    assert read_moments("t", url, 0) == [1000, 1004]
-    assert read_moments("other", url, 2) == []
+    assert read_extent("t", url) == (1000, 1004)
+    assert read_extent("other", url) is None
+    assert read_starts("t", url, 2, 0) == [1000, 1002, 1004]
+    assert read_starts("t", url, 3, 1001) == [1001, 1004]
+    assert read_starts("other", url, 2, 0) == []
     answers = read_answers("t", url, 1001, 1004)
     assert list(answers["id"]) == ["1", "2", "3"]
     assert list(answers.columns) == ANSWER_COLUMNS

@@ -11,6 +11,7 @@ from lib.provenance import utc_now
 from lib.storage import read_json, task_dir, write_json
 
 TRIALS_FILE = "monitoring_trials.json"
+WINDOW_FIELDS = {"start", "end", "state", "calm", "verdict"}  # of a window, that the next monitoring reads
 MEANING = {
     OK: "nothing has changed",
     WARNING: "a window is suspicious, as one in twenty is by chance",
@@ -24,15 +25,16 @@ def write_record(task: str, facts: dict[str, Any]) -> None:
     write_json(task_dir(task) / MONITORING_FILE, {"time": utc_now(), "task": task, **facts})
 
 
-def known_verdicts(task: str, baseline: str) -> dict[tuple[float, float, int], dict]:
-    """Verdicts of earlier monitorings against the same baseline (its fingerprint), by start, end and number of images.
+def judged_windows(task: str, baseline: str, length: str) -> list[dict[str, Any]]:
+    """The windows that the last monitoring judged, oldest first; none of another baseline (its fingerprint) or length.
 
     What has been judged is not judged again: the grid of windows is fixed, and what is over does not change.
     """
     record = read_monitoring(task)
-    if record.get("baseline") != baseline:
-        return {}
-    return {(row["start"], row["end"], row["n_images"]): row["verdict"] for row in record["windows"]}
+    rows = record.get("windows", [])
+    is_whole = all(isinstance(row, dict) and set(row) >= WINDOW_FIELDS for row in rows)
+    same = (record.get("baseline"), record.get("length")) == (baseline, length)
+    return rows if same and is_whole else []
 
 
 def since(names: Sequence[str], states: Sequence[str]) -> str:

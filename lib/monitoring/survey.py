@@ -10,9 +10,9 @@ from lib.alarms import TOO_FEW
 from lib.drift import LEAST
 from lib.monitoring.baseline import Baseline, Views
 from lib.monitoring.causes import Causes
-from lib.monitoring.record import MEANING, known_verdicts, since
-from lib.monitoring.verdicts import compare, follow, one_thread
-from lib.monitoring.windows import Window, cut, labelled_accuracy, read_window
+from lib.monitoring.record import MEANING, judged_windows, since
+from lib.monitoring.verdicts import Standing, compare, follow, one_thread
+from lib.monitoring.windows import Span, Window, cut, labelled_accuracy, read_window
 from lib.production.reading import read_vectors
 from lib.progress import Progress, quiet
 
@@ -28,13 +28,21 @@ class Survey:
     windows : list of Window
     verdicts : list of dict or None
         `Verdict.to_json`; None of windows with too few images.
-    states : list of str
+    standings : list of Standing
         After each window that is over.
+    length : str
+        Of a window, as `windows.cut` reads it.
     """
 
     windows: list[Window]
     verdicts: list[Judged | None]
-    states: list[str]
+    standings: list[Standing]
+    length: str
+
+    @property
+    def states(self) -> list[str]:
+        """After each window that is over."""
+        return [standing.state for standing in self.standings]
 
     @property
     def state(self) -> str:
@@ -71,9 +79,9 @@ class Survey:
     def to_json(self) -> list[dict[str, Any]]:
         """The windows that are over, for monitoring.json."""
         return [
-            {"window": window.span.name, "start": window.span.start, "end": window.span.end, "state": state,
+            {"window": window.span.name, "start": window.span.start, "end": window.span.end, **standing._asdict(),
              "verdict": verdict, **window.facts}
-            for window, verdict, state in zip(self.windows, self.verdicts, self.states, strict=False)
+            for window, verdict, standing in zip(self.windows, self.verdicts, self.standings, strict=False)
         ]  # fmt: skip
 
 
@@ -99,17 +107,22 @@ def make_survey(
     ParameterError, LogError
         As `windows.cut`.
     """
-    spans = cut(task, url, length, n_windows, now)
-    backbone, known = baseline.predictor.card["backbone"]["fingerprint"], known_verdicts(task, baseline.fingerprint)
+    earlier = judged_windows(task, baseline.fingerprint, length)
+    spans = cut(task, url, length, n_windows, now, judged=[Span(row["start"], row["end"]) for row in earlier])
+    known = {(row["start"], row["end"]): row["verdict"] for row in earlier}
+    backbone = baseline.predictor.card["backbone"]["fingerprint"]
     windows, verdicts = [], []
     with one_thread():
         for span in progress(spans, len(spans), "judging, windows"):
             window = read_window(task, url, span, backbone, baseline.trained)
             windows.append(window)
-            before = known.get((span.start, span.end, window.facts["n_images"])) if span.is_over else None
+            before = known.get((span.start, span.end)) if span.is_over else None
             verdicts.append(before or judge(task, url, baseline, window))
-    over = [verdict for window, verdict in zip(windows, verdicts, strict=True) if window.span.is_over]
-    return Survey(windows, verdicts, follow([verdict and verdict["p_value"] for verdict in over]))
+    p_values = [
+        verdict and verdict["p_value"] for window, verdict in zip(windows, verdicts, strict=True) if window.span.is_over
+    ]
+    past = [Standing(row["state"], row["calm"]) for row in earlier if spans and row["end"] <= spans[0].start]
+    return Survey(windows, verdicts, follow(p_values, *past[-1:]), length)
 
 
 def judge(task: str, url: str, baseline: Baseline, window: Window) -> Judged | None:
@@ -172,5 +185,6 @@ def summary(survey: Survey, baseline: Baseline, causes: Causes | None) -> dict[s
         "champion": baseline.predictor.version.name,
         "reference": baseline.told,
         "baseline": baseline.fingerprint,
+        "length": survey.length,
         "windows": survey.to_json(),
     }

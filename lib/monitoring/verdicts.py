@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -138,23 +138,44 @@ def one_thread() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-def follow(p_values: Sequence[float | None], *, level: float = LEVEL, windows: int = MONTH) -> list[str]:
-    """The state after each window, in order; None stands for one with too few images.
+class Standing(NamedTuple):
+    """Where things stand after a window: the state, and how many windows in a row have been unsuspicious."""
+
+    state: str
+    calm: int
+
+
+NOTHING_YET = Standing(TOO_FEW, CALM)
+
+
+def follow(
+    p_values: Sequence[float | None], begun: Standing = NOTHING_YET, *, level: float = LEVEL,
+    windows: int = MONTH,
+) -> list[Standing]:  # fmt: skip
+    """Where things stand after each window, in order; None stands for one with too few images.
 
     A window below `level` is a warning: without any change one in 1 / level windows is. One below level / windows is an
     alarm: without any change there is one in at most `level` of the spans of so many windows (Bonferroni), however the
     windows depend on each other. An alarm lasts until CALM windows in a row are above `level`.
+
+    Parameters
+    ----------
+    p_values : sequence of float or None
+    begun : Standing
+        Before the first of them.
+    level : float
+    windows : int
     """
-    states: list[str] = []
-    calm = CALM
+    standings, (state, calm) = [], begun
     for p_value in p_values:
-        alarmed = bool(states) and states[-1] == ALARM
+        alarmed = state == ALARM
         if p_value is None:
-            states.append(ALARM if alarmed else TOO_FEW)
-            continue
-        calm = calm + 1 if p_value > level else 0
-        if p_value <= level / windows or (alarmed and calm < CALM):
-            states.append(ALARM)
+            state = ALARM if alarmed else TOO_FEW
         else:
-            states.append(WARNING if p_value <= level else OK)
-    return states
+            calm = calm + 1 if p_value > level else 0
+            if p_value <= level / windows or (alarmed and calm < CALM):
+                state = ALARM
+            else:
+                state = WARNING if p_value <= level else OK
+        standings.append(Standing(state, calm))
+    return standings

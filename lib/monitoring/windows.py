@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.errors import ParameterError
 from lib.metrics import expected_accuracy, proportion
-from lib.production.reading import read_answers, read_failures, read_labels, read_moments
+from lib.production.reading import read_answers, read_extent, read_failures, read_labels, read_starts
 
 UNITS = {"m": 60, "h": 3600, "d": 86400}  # seconds
 SAMPLE = 500  # images of a window that are compared with the reference, drawn where there are more
@@ -53,10 +53,13 @@ class Window:
     sample: pd.DataFrame
 
 
-def cut(task: str, url: str, length: str, n_windows: int, now: float) -> list[Span]:
+def cut(
+    task: str, url: str, length: str, n_windows: int, now: float, *, judged: Sequence[Span] = ()
+) -> list[Span]:  # fmt: skip
     """The newest spans of a log, oldest first: those that are over, and the one that is not.
 
-    They lie on a fixed grid, so that the next look judges the same ones and not again what it has judged.
+    They lie on a fixed grid, so that the next look judges the same ones and not again what it has judged. Spans of so
+    many answers go on from those that have been judged, for the log forgets where it began.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ def cut(task: str, url: str, length: str, n_windows: int, now: float) -> list[Sp
         Of those that are over.
     now : float
         Seconds since 1970.
+    judged : sequence of Span
+        Of the same length, oldest first.
 
     Raises
     ------
@@ -79,17 +84,19 @@ def cut(task: str, url: str, length: str, n_windows: int, now: float) -> list[Sp
     seconds, count = read_length(length)
     if n_windows < 1:
         raise ParameterError(f"n_windows must be 1 or more, not {n_windows}.")
-    moments = read_moments(task, url, count)
-    if not moments:
+    extent = read_extent(task, url)
+    if extent is None:
         return []
+    first, newest = extent
     if count:
-        edges, newest = moments[:-1], moments[-1]
-        spans = [Span(start, end) for start, end in pairwise(edges)]
-        spans.append(Span(edges[-1], np.nextafter(newest, np.inf), is_over=False))
+        spans = [span for span in judged if span.start >= first]
+        starts = read_starts(task, url, count, spans[-1].end if spans else first)
+        spans += [Span(start, end) for start, end in pairwise(starts)]
+        spans += [Span(start, float(np.nextafter(newest, np.inf)), is_over=False) for start in starts[-1:]]
     else:
         current = now - now % seconds
-        first = max(moments[0] - moments[0] % seconds, current - n_windows * seconds)
-        spans = [Span(start, start + seconds) for start in np.arange(first, current, seconds).tolist()]
+        begun = max(first - first % seconds, current - n_windows * seconds)
+        spans = [Span(start, start + seconds) for start in np.arange(begun, current, seconds).tolist()]
         spans.append(Span(current, current + seconds, is_over=False))
     return spans[-n_windows - 1 :]
 

@@ -36,25 +36,24 @@ def read_answers(task: str, url: str, start: float, end: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ANSWER_COLUMNS)
 
 
-def read_moments(task: str, url: str, every: int = 1) -> list[float]:
-    """When the first answer, and each so-and-so-many-th after it, was given, and last of all the newest; shadows apart.
-
-    Parameters
-    ----------
-    every : int
-        0 for the first and the newest only.
-    """
+def read_extent(task: str, url: str) -> tuple[float, float] | None:
+    """When the oldest and the newest answer that are kept were given, shadows apart; None where there is none."""
     about = schema.predictions.c
-    own = (about.task == task, about.shadow_of.is_(None))
+    ends = select(func.min(about.created), func.max(about.created))
+    with schema.reading(task, url) as connection:
+        first, last = connection.execute(ends.where(about.task == task, about.shadow_of.is_(None))).one()
+    return None if first is None else (first, last)
+
+
+def read_starts(task: str, url: str, every: int, since: float) -> list[float]:
+    """When the first answer from `since` on, and each `every`-th after it, was given; shadows apart."""
+    about = schema.predictions.c
+    own = (about.task == task, about.shadow_of.is_(None), about.created >= since)
     place = func.row_number().over(order_by=(about.created, about.id)).label("place")
     numbered = select(about.created, place).where(*own).subquery()
-    starts = select(numbered.c.created).where((numbered.c.place - 1) % max(every, 1) == 0).order_by(numbered.c.place)
-    ends = select(func.min(about.created), func.max(about.created)).where(*own)
+    query = select(numbered.c.created).where((numbered.c.place - 1) % every == 0).order_by(numbered.c.place)
     with schema.reading(task, url) as connection:
-        first, last = connection.execute(ends).one()
-        if first is None:
-            return []
-        return [*(connection.execute(starts).scalars() if every else [first]), last]
+        return list(connection.execute(query).scalars())
 
 
 def read_vectors(task: str, url: str, ids: Sequence[str]) -> np.ndarray:
