@@ -142,14 +142,18 @@ class Baseline:
 
 def look(predictor: Predictor, space: Space, vectors: np.ndarray) -> Views:
     """Answers of a predictor to vectors, (n, dim) float32, and where they lie in a space."""
-    distances = predictor.reference.distances(vectors) if predictor.reference else np.zeros(len(vectors))
-    return answered(predictor, space, vectors, predictor.proba(vectors), distances)
+    return answered(predictor, space, vectors, predictor.proba(vectors))
 
 
 def answered(
-    predictor: Predictor, space: Space, vectors: np.ndarray, proba: np.ndarray, distances: np.ndarray
+    predictor: Predictor, space: Space, vectors: np.ndarray, proba: np.ndarray, distances: np.ndarray | None = None
 ) -> Views:  # fmt: skip
-    """Views of images with probabilities, (n, n_classes), and distances to the training images, (n,), as given."""
+    """Views of images with these probabilities, (n, n_classes).
+
+    `distances`, (n,), to the training images are those of the predictor's reference where none are given.
+    """
+    if distances is None:
+        distances = predictor.reference.distances(vectors) if predictor.reference else np.zeros(len(vectors))
     confidence, thresholds = proba.max(axis=1), predictor.thresholds
     told = ["accepted"] * len(vectors)
     if thresholds:

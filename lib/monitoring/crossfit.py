@@ -46,10 +46,8 @@ class Pool:
 
     def changed(self, places: Sequence[int], vectors: np.ndarray) -> Views:
         """Views of these images where they have been changed and have other vectors now, (m, dim) float32."""
-        reference = self.baseline.predictor.reference
-        distances = reference.distances(vectors) if reference else np.zeros(len(vectors))
         proba = _answers(self.models, self.model_of[list(places)], vectors, len(self.baseline.predictor.classes))
-        return answered(self.baseline.predictor, self.baseline.space, vectors, proba, distances)
+        return answered(self.baseline.predictor, self.baseline.space, vectors, proba)
 
 
 def make_pool(baseline: Baseline, *, seed: int = 0) -> Pool:
@@ -74,8 +72,8 @@ def make_pool(baseline: Baseline, *, seed: int = 0) -> Pool:
             return alone
         models.append(Probabilities(model))
         fold_of[held_out] = number
-    distances = np.zeros(len(units))
-    if predictor.reference:  # its own picture is among the training images
+    distances = None
+    if predictor.reference:  # each image is itself among the training images
         distances = kth_distances(predictor.reference.cosines(seen.vectors), K + 1)
     proba = _answers(models, fold_of, seen.vectors, n_classes)
     views = answered(predictor, baseline.space, seen.vectors, proba, distances)
