@@ -1,12 +1,12 @@
 """Encoders: preprocessed pixels in, float32 vectors out; the same for training and serving, without torch."""
 
-import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from joblib import cpu_count
 
 from lib.errors import ArtifactError
 from lib.images import RECIPE_VERSION, Preprocessing
@@ -19,8 +19,8 @@ PROBE_COSINE = 0.999  # least cosine between an int8 network's vector of noise h
 
 
 def n_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use, by its affinity and a container's limit."""
+    return cpu_count()
 
 
 def probe(n: int, crop: int) -> np.ndarray:

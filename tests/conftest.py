@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from debian import program
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from processes import running
+from processes import free_port, running
 
 from lib.backbones import LITE0, Choice, load_backbone
 from lib.inference import OnnxEncoder
@@ -134,15 +137,30 @@ def shared_environment(shared_folder: Path) -> dict[str, str]:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def chromium() -> str:
-    """Path of a Chromium, installed from Debian's packages where root can and there is none."""
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run("apt-get update -q && apt-get install -qy chromium", shell=True, check=False, timeout=600)
-        found = shutil.which(CHROMIUM[0])
-    if found is None:
-        pytest.fail("No Chromium is installed; run: sudo apt-get install chromium")
-    return found
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server that is started for the tests, Debian's, as its own user where we are root."""
+    initdb = Path(program("postgresql", "/usr/lib/postgresql/*/bin/initdb"))
+    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    prefix = []
+    if os.geteuid() == 0:
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        shutil.chown(folder, "postgres", "postgres")
+        for parent in folder.parents[:3]:
+            if parent != Path("/tmp") and parent.stat().st_uid == 0:
+                parent.chmod(0o755)
+    data, log = folder / "data", folder / "log"
+    subprocess.run([*prefix, initdb, "-D", data, "-U", "tester", "-A", "trust"], check=True, capture_output=True)
+    command = [*prefix, initdb.with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
+               "-c", "listen_addresses=127.0.0.1"]  # fmt: skip
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    while "ready to accept connections" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +168,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--use-fake-device-for-media-stream"]
-        opened = playwright.chromium.launch(executable_path=chromium(), args=options)
+        opened = playwright.chromium.launch(executable_path=program("chromium", *CHROMIUM), args=options)
         yield opened
         opened.close()
 

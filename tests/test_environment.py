@@ -68,11 +68,8 @@ def test_another_lib_or_none_is_noticed(requirements, monkeypatch, tmp_path, spe
     assert environment.lacking(requirements("right==1.0")) == ["lib is not importable from everywhere"]
 
 
-def test_the_project_s_own_requirements_are_pinned_and_met():
-    pins = environment.pins(environment.ROOT / "requirements-ray.txt")
-    assert {"numpy", "flask", "torch", "pytest", "ray"} <= set(pins)
-    assert environment.lacking(environment.ROOT / "requirements-ray.txt") == []
-    assert "ray" not in environment.pins(environment.ROOT / "requirements.txt")
+def test_the_project_s_own_requirements_are_met():
+    assert environment.lacking(environment.ROOT / "requirements-test.txt") == []
 
 
 def test_as_a_script_it_needs_nothing_installed_and_names_three_at_most(tmp_path):

@@ -15,6 +15,7 @@ FLOORS = {
     "memory": 0,
     "stylesheet": 0,
     "storage": 1,
+    "settings": 1,
     "metrics": 1,
     "plots": 1,
     "exploration": 1,

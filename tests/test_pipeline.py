@@ -193,8 +193,8 @@ def copied_project(tiny_run, shared_folder, tmp_path):
     folder = tmp_path / "project"
     for name in ("lib", "notebooks"):
         shutil.copytree(PROJECT_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.txt", "requirements-serve.txt"):
-        shutil.copy(PROJECT_ROOT / name, folder)
+    for path in PROJECT_ROOT.glob("requirements*.txt"):
+        shutil.copy(path, folder)
     shutil.copytree(shared_folder / "artifacts", folder / "artifacts")
     shutil.copytree(shared_folder / "reports", folder / "reports")
     environment = {name: value for name, value in os.environ.items() if name not in ("ARTIFACTS_DIR", "REPORTS_DIR")}

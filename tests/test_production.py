@@ -1,7 +1,4 @@
-import glob
 import os
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -42,37 +39,6 @@ def row(name="1", data=DATA, **changed):
         "distance": 0.1, "milliseconds": 7.5, "sha256": sha256_bytes(data), "vector": np.arange(3, dtype=np.float32),
     }  # fmt: skip
     return Logged(**values | changed)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """URL of a PostgreSQL server that is started for the tests, Debian's, as its own user where we are root."""
-    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
-    if not programs and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run("apt-get update -q && apt-get install -qy postgresql", shell=True, check=False, timeout=600)
-        programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
-    if not programs:
-        pytest.fail("No PostgreSQL is installed; run: sudo apt-get install postgresql")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    prefix = []
-    if os.geteuid() == 0:
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents[:3]:
-            if parent != Path("/tmp") and parent.stat().st_uid == 0:
-                parent.chmod(0o755)
-    data, log = folder / "data", folder / "log"
-    subprocess.run([*prefix, programs[-1], "-D", data, "-U", "tester", "-A", "trust"], check=True, capture_output=True)
-    command = [*prefix, Path(programs[-1]).with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
-               "-c", "listen_addresses=127.0.0.1"]  # fmt: skip
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
-    while "ready to accept connections" not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.05)
-    yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -357,6 +323,20 @@ def test_what_is_no_database_url_is_refused_without_its_password(url):
     with pytest.raises(ParameterError, match="sqlite:///PATH") as caught:
         connect_to(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_user_without_a_password_gets_the_one_of_the_environment(monkeypatch, tmp_path):
+    (tmp_path / "password").write_text("p@ss:word\n")
+    monkeypatch.setenv("LOG_PASSWORD_FILE", str(tmp_path / "password"))
+    assert connect_to("postgresql+psycopg://me@host/db").url.password == "p@ss:word"
+    assert connect_to("postgresql+psycopg://me:own@host/db").url.password == "own"
+    assert connect_to(f"sqlite:///{tmp_path}/x.db").url.password is None
+
+
+def test_the_log_of_a_task_is_where_the_environment_says(monkeypatch):
+    assert default_url("t").startswith("sqlite:///")
+    monkeypatch.setenv("LOG_URL", "postgresql+psycopg://me@host/db")
+    assert default_url("t") == "postgresql+psycopg://me@host/db"
 
 
 def test_an_image_is_kept_once_and_under_no_other_name(tmp_path):

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--confidence", type=float, default=0.99, help="an answer this sure outweighs a label (default: %(default)g)")
     add("--flood", type=int, default=100, metavar="N", help="labels an hour of a client (default: %(default)s)")
     add("--keep", type=int, default=20, metavar="N", help="newest versions that are kept (default: %(default)s)")
-    add("--log-url", default="", help="database of the log (default: the task's SQLite file)")
+    add("--log-url", default="", help="database of the log (default: LOG_URL, else the task's SQLite file)")
     return parser
 
 

@@ -1,7 +1,6 @@
 """The command line: render the monitoring report, once or now and again beside the service, and tell of alarms."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from lib.monitoring.reporter import render, watch
 from lib.monitoring.webhook import check_url, tell_beside
 from lib.monitoring.windows import read_length
 from lib.prediction import default_task, tasks
+from lib.settings import read_setting
 
 WEBHOOK = "MONITORING_WEBHOOK"  # in the environment, for the URL may hold a secret
 
@@ -41,15 +41,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=["never", "warning", "alarm"],
         help="exit status 1 in this state or a worse one",
     )
-    add("--log-url", default="", help="database of the log (default: the task's SQLite file)")
-    add("--webhook", default=os.environ.get(WEBHOOK, ""), metavar="URL",
+    add("--log-url", default="", help="database of the log (default: LOG_URL, else the task's SQLite file)")
+    add("--webhook", default="", metavar="URL",
         help=f"is told of alarms, JSON by POST (default: {WEBHOOK} of the environment)")  # fmt: skip
     return parser
 
 
 def _act(options: argparse.Namespace) -> None:
     """Do what the options ask for."""
-    url, stopped = check_url(options.webhook), stopped_by_signals()
+    url, stopped = check_url(options.webhook or read_setting(WEBHOOK)), stopped_by_signals()
     parameters: dict[str, Any] = {
         "window": options.window, "n_windows": options.windows, "reference": options.reference, "draws": options.draws,
         "fail_on": options.fail_on, "log_url": options.log_url,

@@ -7,9 +7,10 @@
 from lib.production.images import ImageStore
 from lib.production.log import Feedback, Logged, ProductionLog, ProductionLogs
 from lib.production.outcomes import Outcomes, read_outcomes
-from lib.production.schema import connect_to, default_url, feedback, predictions
+from lib.production.schema import LOG_URL, connect_to, default_url, feedback, predictions
 
 __all__ = [
+    "LOG_URL",
     "Feedback",
     "ImageStore",
     "Logged",

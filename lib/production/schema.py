@@ -21,13 +21,17 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    make_url,
     text,
 )
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from lib.errors import LogError, ParameterError, first_line
+from lib.settings import read_setting
 from lib.storage import production_dir
 
+# Environment variables, or with _FILE behind them files
+LOG_URL, LOG_PASSWORD = "LOG_URL", "LOG_PASSWORD"
 BUSY_SECONDS = 1  # that SQLite waits for another process which writes
 
 metadata = MetaData()
@@ -116,8 +120,8 @@ def connect_to(url: str) -> Engine:
 
 
 def default_url(task: str) -> str:
-    """URL of a task's own SQLite file, data/production/<task>/production.db."""
-    return f"sqlite:///{production_dir(task) / 'production.db'}"
+    """URL of a task's log: LOG_URL, else that of its own SQLite file, data/production/<task>/production.db."""
+    return read_setting(LOG_URL) or f"sqlite:///{production_dir(task) / 'production.db'}"
 
 
 @contextlib.contextmanager
@@ -128,7 +132,7 @@ def reading(task: str, url: str = "") -> Iterator[Connection]:
     ----------
     task : str
     url : str
-        Database, "" for the task's own SQLite file.
+        Database, "" for `default_url`.
 
     Raises
     ------
@@ -159,9 +163,15 @@ def _read_only(url: str) -> Engine:
 
 
 def _create(url: str) -> Engine:
-    """An engine for a URL; raises ParameterError if SQLAlchemy does not know such a one."""
+    """An engine for a URL; raises ParameterError if SQLAlchemy does not know such a one.
+
+    A user without a password gets LOG_PASSWORD of the environment, so that the URL holds no secret.
+    """
     try:
-        return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        target = make_url(url)
+        if target.username and target.password is None and (password := read_setting(LOG_PASSWORD)):
+            target = target.set(password=password)
+        return create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError, ValueError) as error:
         raise ParameterError(
             f"{url.split('@')[-1]!r} is no database URL that can be used ({error}); give sqlite:///PATH or "

@@ -1,17 +1,16 @@
 """Who may ask and who may change what serves: tokens, and no request that another site's page sends."""
 
 import hmac
-import os
 import re
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
 from lib.errors import ParameterError
+from lib.settings import is_set, read_setting
 from lib.web.browser import is_shared
 from lib.web.logs import PROBES
 from lib.web.problems import Problem
@@ -33,19 +32,14 @@ def read_token(name: str = SERVE_TOKEN) -> str | None:
     ParameterError
         If the file cannot be read, or the token is shorter than MIN_TOKEN or could not be sent in a header.
     """
-    token = os.environ.get(name)
-    if path := os.environ.get(f"{name}_FILE"):
-        try:
-            token = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ParameterError(f"{name}_FILE names {path}, which cannot be read: {error}") from None
-    if token is not None and len(token.strip()) < MIN_TOKEN:
-        raise ParameterError(
-            f"The token in {name} has {len(token.strip())} characters; at least {MIN_TOKEN} are needed."
-        )
-    if token is not None and not re.fullmatch(BEARER, token.strip()):
+    if not is_set(name):
+        return None
+    token = read_setting(name)
+    if len(token) < MIN_TOKEN:
+        raise ParameterError(f"The token in {name} has {len(token)} characters; at least {MIN_TOKEN} are needed.")
+    if not re.fullmatch(BEARER, token):
         raise ParameterError(f"The token in {name} may have letters, digits and - . _ ~ + / only, and = at its end.")
-    return token.strip() if token else None
+    return token
 
 
 def read_tokens(app: Flask) -> None:

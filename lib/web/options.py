@@ -2,7 +2,8 @@
 
 import argparse
 
-from lib.production import ProductionLogs, connect_to
+from lib.production import LOG_URL, ProductionLogs, connect_to
+from lib.settings import read_setting
 
 MAX_INFLIGHT = 8
 DEADLINE = 30.0  # seconds
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--no-log", action="store_true", help="keep nothing of what is answered, take no feedback")
     found.add_argument("--no-log-images", action="store_true", help="keep answers, but not the images")
     found.add_argument(
-        "--log-url", default="", help="database of the log (default: data/production/<task>/production.db in SQLite)"
+        "--log-url", default="", help="database of the log (default: LOG_URL, else the task's SQLite file)"
     )
     found.add_argument(
         "--keep-days",
@@ -76,8 +77,8 @@ def read_logs(options: argparse.Namespace) -> ProductionLogs | None:
     """The logs that the options ask for; raises ParameterError for a URL that is none."""
     if options.no_log:
         return None
-    if options.log_url:
-        connect_to(options.log_url).dispose()
+    if url := options.log_url or read_setting(LOG_URL):
+        connect_to(url).dispose()
     return ProductionLogs(
         options.log_url,
         keep_images=not options.no_log_images,
