@@ -175,9 +175,12 @@ def _new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+        for inner in temporary.rglob("*"):
+            if inner.is_dir():
+                fsync_dir(inner)
+            else:
+                with inner.open("rb") as opened:
+                    os.fsync(opened.fileno())
         fsync_dir(temporary)
         if not path.exists():
             temporary.rename(path)

@@ -342,3 +342,45 @@ def test_checksums_that_are_no_text_are_damage():
     (version.folder / "SHA256SUMS").write_bytes(b"\xff\xfe" * 100)
     with pytest.raises(ArtifactError, match="damaged"):
         registry.verify("t", version.name)
+
+
+def with_backbone(task="t"):
+    """A promoted version whose backbone is there."""
+    card = {"backbone": {"fingerprint": "f", "export": "lite"}}
+    version = saved(task, **card)
+    registry.add_evaluation(
+        version, {**version.metrics, "test": {"n": 3, "accuracy": {"value": 2 / 3}}}, lambda path: path.write_text("p")
+    )
+    registry.promote(task, version.name)
+    folder = task_dir(task).parent / "backbones" / "lite"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "backbone.onnx").write_bytes(b"network")
+    return version
+
+
+def test_an_export_is_what_another_host_needs_and_no_more(tmp_path, monkeypatch, capsys):
+    first, other = with_backbone(), with_backbone("birds")
+    with_backbone()  # an earlier and a later version: only the champion goes
+    registry.promote("t", first.name)
+    for task in ("t", "birds"):
+        assert main(["export", "--task", task, str(tmp_path / "model")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == str(tmp_path / "model" / "t")
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path / "model"))
+    assert registry.champion("t").name == first.name
+    assert registry.versions("t") == [first.name]
+    assert registry.champion("birds").name == other.name
+    assert registry.deployment("t")["history"] == []
+    assert (tmp_path / "model" / "backbones" / "lite" / "backbone.onnx").read_bytes() == b"network"
+
+
+def test_an_export_overwrites_nothing_and_needs_the_backbone(tmp_path, capsys):
+    version = with_backbone()
+    assert main(["export", "--task", "t", str(tmp_path / "model")]) == 0
+    assert main(["export", "--task", "t", str(tmp_path / "model")]) == 1
+    assert "exists; remove it" in capsys.readouterr().err
+    (task_dir("t").parent / "backbones" / "lite").rename(tmp_path / "elsewhere")
+    assert main(["export", "--task", "t", str(tmp_path / "other")]) == 1
+    assert "is missing; run ./run_pipeline.sh --task t" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    (version.folder / registry.MODEL_FILE).write_bytes(b"damaged")
+    assert main(["export", "--task", "t", str(tmp_path / "other")]) == 1

@@ -1,6 +1,6 @@
-"""Model versions and which of them serves. `python -m lib.registry --help` lists, promotes and rolls back.
+"""Model versions and which of them serves. `python -m lib.registry --help` lists, promotes, rolls back and exports.
 
-`store` keeps them, `champions` says which one answers, `differences` tells two apart.
+`store` keeps them, `champions` says which one answers, `differences` tells two apart, `exporting` carries one away.
 """
 
 from lib.registry.champions import (
@@ -16,6 +16,7 @@ from lib.registry.champions import (
     rollback,
 )
 from lib.registry.differences import differences
+from lib.registry.exporting import export
 from lib.registry.store import (
     ADDITION_COLUMNS,
     ADDITIONS_FILE,
@@ -64,6 +65,7 @@ __all__ = [
     "differences",
     "end_experiment",
     "evaluated",
+    "export",
     "find",
     "latest",
     "models_dir",

@@ -1,8 +1,9 @@
-"""The command line: list a task's versions, promote one, go back to the champion before."""
+"""The command line: list a task's versions, promote one, go back to the champion before, carry one away."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lib import registry
 from lib.command_line import exit_status
@@ -21,6 +22,9 @@ def _act(options: argparse.Namespace) -> None:
     if options.action == "diff":
         print(comparison(options.task, options.first, options.second))
         return
+    if options.action == "export":
+        print(registry.export(options.task, options.folder.absolute()))
+        return
     if options.action == "promote":
         registry.promote(options.task, options.version, by=options.by, why=options.why)
     elif options.action == "rollback":
@@ -37,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         ("promote", "make an evaluated version the champion; a running service follows"),
         ("rollback", "make the champion before this one the champion again"),
         ("diff", "say what tells two versions apart"),
+        ("export", "copy what a service needs, to serve it elsewhere or to put it into an image"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("--task", required=True, help="which task")
@@ -48,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "diff":
             action.add_argument("first", help="a version")
             action.add_argument("second", help="another one")
+        if name == "export":
+            action.add_argument("folder", type=Path, help="where to, laid out as artifacts/ is")
     return parser
 
 
