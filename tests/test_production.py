@@ -310,6 +310,18 @@ def test_what_is_told_names_no_path():
     log.close()
 
 
+def test_a_folder_that_cannot_be_made_is_told_and_tried_again(monkeypatch, tmp_path):
+    (tmp_path / "taken").write_text("no folder")
+    monkeypatch.setenv("PRODUCTION_DIR", str(tmp_path / "taken"))
+    log = ProductionLogs().get("t")
+    assert not log.record([row()], [DATA])
+    assert log.problem in ("Not a directory", "File exists")
+    (tmp_path / "taken").unlink()
+    log.record([row("2")], [DATA])  # it waits for nothing while there is a problem
+    log.close()
+    assert [found.id for found in rows_of(default_url("t"), predictions)] == ["2"]
+
+
 def test_a_database_that_is_down_is_told():
     log = ProductionLog("t", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
     log.open()

@@ -10,7 +10,7 @@ from time import time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from lib.errors import FeedbackError, LogError
 from lib.production import schema
@@ -113,10 +113,14 @@ class ProductionLog:
 
     def open(self) -> None:
         """Start writing; raises ParameterError for a URL that is none."""
-        if self._url.startswith("sqlite"):
-            production_dir(self.task).mkdir(parents=True, exist_ok=True)
-        self._writer = Writer(schema.connect_to(self._url), schema.prepare)
+        self._writer = Writer(schema.connect_to(self._url), self._prepare)
         self._writer.start()
+
+    def _prepare(self, engine: Engine) -> None:
+        """Make what is missing: the folder of a file, and the tables; done by the writer, which tells what it meets."""
+        if engine.dialect.name == "sqlite":
+            production_dir(self.task).mkdir(parents=True, exist_ok=True)
+        schema.prepare(engine)
 
     def close(self) -> None:
         """Write what waits, and stop."""
