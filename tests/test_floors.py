@@ -13,6 +13,7 @@ FLOORS = {
     "environment": 0,
     "progress": 0,
     "memory": 0,
+    "heartbeat": 0,
     "stylesheet": 0,
     "storage": 1,
     "settings": 1,

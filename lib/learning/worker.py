@@ -19,6 +19,7 @@ from lib.alarms import is_alarmed
 from lib.errors import ArtifactError, ChangedError, DataError, LockedError, ProjectError, StageError
 from lib.experiments import conclude, running
 from lib.gate import Margins
+from lib.heartbeat import beat
 from lib.labels import BELIEVED, QUARANTINED, read_reviews
 from lib.learning.material import Material, Sources, gather
 from lib.learning.triggers import Triggers, due
@@ -152,6 +153,7 @@ def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading
     """Look at every task now and again until `stopped` is set; what is wrong with one is said, and does not end it."""
     told: dict[str, str] = {}
     while not stopped.is_set():
+        beat()
         for task in tasks():
             try:
                 conclude_experiment(task, settings)

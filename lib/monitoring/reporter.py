@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lib.command_line import LOCKED
+from lib.heartbeat import beat
 from lib.monitoring.webhook import tell_beside
 from lib.stages import STAGES
 from lib.storage import PROJECT_ROOT, task_dir
@@ -66,6 +67,7 @@ def watch(
         Of a webhook, "" for none.
     """
     while not stopped.is_set():
+        beat()
         for task in tasks():
             status = render(task, parameters, stopped)
             if stopped.is_set():
