@@ -1,7 +1,8 @@
 """Write the lock files of the images anew: every package with the hashes of its files, from the pins in requirements.
 
 Run by hand when a pin changes: pip install pip-tools==7.6.2, then python deploy/lock.py. torch is not in them: the
-image takes the build for processors from PyTorch's own index, which PyPI does not have.
+image takes the build for processors from PyTorch's own index, which PyPI does not have. Run it with the oldest Python
+that an image may have, Debian bookworm's 3.11.2: packages that need a newer one are not chosen then.
 """
 
 import re

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by run_pipeline.sh and run_tests.sh: sets $root and $python, and makes .venv the first time.
 # The active conda or virtual environment is used where it has what $requirements (requirements.txt) asks for.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

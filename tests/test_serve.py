@@ -857,11 +857,8 @@ from lib.environment import ROOT, pins
 def plain(names):
     return {name.lower().replace("_", "-") for name in names}
 
-asked = plain(pins(ROOT / "requirements-test.txt")) - plain(pins(ROOT / "requirements-serve.txt"))
-needed = {"jinja2"}  # by Flask
-modules = {
-    module for module, names in importlib.metadata.packages_distributions().items() if plain(names) <= asked - needed
-}
+more = plain(pins(ROOT / "requirements-test.txt")) - plain(pins(ROOT / "deploy" / "serve.lock"))
+modules = {module for module, names in importlib.metadata.packages_distributions().items() if plain(names) <= more}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
