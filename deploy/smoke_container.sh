@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # deploy/smoke_container.sh TARGET: builds an image, runs it as docker-compose.yml does, and tries it.
-# It needs Docker, and in model/ what `python -m lib.registry export --task sample model` makes.
+# It needs Docker, and artifacts/ of the sample: ./run_pipeline.sh.
 # ENGINE=podman and RUN="--network=host" and the like are for other engines.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ case $target in serve) limit=600 ;; reporting) limit=1200 ;; *) limit=2500 ;; es
 # shellcheck disable=SC2206 # words are meant to be split
 hardened=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges ${RUN:-})
 
-[ -d model/sample ] || { echo "No model/sample; run: python -m lib.registry export --task sample model" >&2; exit 2; }
+[ -e artifacts/sample/deployment.json ] || { echo "The sample has no model; run: ./run_pipeline.sh" >&2; exit 2; }
 "$engine" build --build-arg "REVISION=$(git rev-parse HEAD)" ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} \
     --target "$target" --tag "$image" .
 megabytes=$(($("$engine" image inspect --format '{{.Size}}' "$image") / 1000000))
@@ -20,7 +20,7 @@ echo "$target: $megabytes MB"
 
 work=$(mktemp -d)
 trap '"$engine" rm --force smoke > /dev/null 2>&1 || true; rm -rf "$work" 2> /dev/null || sudo rm -rf "$work"' EXIT
-cp -r model "$work/artifacts"
+cp -r artifacts "$work/artifacts"
 mkdir "$work/production" "$work/reports"
 chmod -R a+rwX "$work" # the image's user is nobody here
 volumes=(-v "$work/artifacts:/app/artifacts" -v "$work/production:/app/data/production" -v "$work/reports:/app/reports")

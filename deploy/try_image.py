@@ -171,8 +171,11 @@ def try_target(target: str, task: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folders = {name: Path(temporary) / name for name in ("artifacts", "production", "reports")}
         Path(temporary).chmod(0o755)
-        export = [sys.executable, "-m", "lib.registry", "export", "--task", task, folders["artifacts"]]
-        subprocess.run(export, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        if target == "serve":
+            export = [sys.executable, "-m", "lib.registry", "export", "--task", task, folders["artifacts"]]
+            subprocess.run(export, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        else:
+            shutil.copytree(os.environ.get("ARTIFACTS_DIR", ROOT / "artifacts"), folders["artifacts"])
         for folder in folders.values():
             folder.mkdir(exist_ok=True)
         places = {"artifacts": "/app/artifacts", "production": "/app/data/production", "reports": "/app/reports"}
