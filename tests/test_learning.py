@@ -75,9 +75,11 @@ def test_there_is_nothing_to_learn_before_anybody_has_said_anything(task, log):
     assert step(task, AT_ONCE) is None
 
 
-def test_a_task_without_a_log_says_so(task):
+def test_a_task_that_nobody_asked_has_nothing_to_learn_and_a_log_that_was_named_must_be_there(task, tmp_path):
+    assert len(gather(task, Sources()).given) == 0
+    assert step(task, AT_ONCE) is None
     with pytest.raises(LogError, match="cannot be read"):
-        gather(task, Sources())
+        gather(task, Sources(url=f"sqlite:///{tmp_path}/none.db"))
 
 
 def test_the_exact_update_is_a_training_on_everything(task, some_labels):

@@ -124,9 +124,10 @@ def test_an_empty_log_has_no_windows(tiny_task, clock_log):
     assert windows.cut(tiny_task, "", "500", 30, NOW) == []
 
 
-def test_no_log_is_told(tiny_task):
+def test_no_log_is_an_empty_one_unless_it_was_named(tiny_task, tmp_path):
+    assert windows.cut(tiny_task, "", "1d", 30, NOW) == []
     with pytest.raises(LogError, match="cannot be read"):
-        windows.cut(tiny_task, "", "1d", 30, NOW)
+        windows.cut(tiny_task, f"sqlite:///{tmp_path}/none.db", "1d", 30, NOW)
 
 
 def test_a_window_compares_every_content_once_and_nothing_trained_on(tiny_task, clock_log, clock, predictor):

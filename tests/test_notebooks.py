@@ -190,12 +190,12 @@ def test_feedback_becomes_a_challenger_and_is_compared_by_the_pipeline(productio
     assert "07_comparison.html" in index
 
 
-def test_without_a_log_retraining_says_so_in_its_report(tiny_task, tmp_path, monkeypatch, run_pipeline):
+def test_without_a_label_retraining_says_so_in_its_report(tiny_task, tmp_path, monkeypatch, run_pipeline):
     copied_task(tiny_task, tmp_path, monkeypatch)
     own = {name: os.environ[name] for name in ("ARTIFACTS_DIR", "REPORTS_DIR", "PRODUCTION_DIR")}
     result = run_pipeline("retraining", "--task", tiny_task, environment=own)
     assert result.returncode == 1
-    assert "production log cannot be read" in result.stderr
+    assert "nothing new to learn" in result.stderr
 
 
 def test_a_retraining_learns_the_images_of_production_too(production):

@@ -457,3 +457,21 @@ def test_nothing_acknowledged_is_lost_when_killed():
     assert acknowledged["p"] <= kept
     assert acknowledged["f"] <= set(given)
     assert len(given) == len(set(given))
+
+
+def test_a_log_that_nobody_has_begun_is_empty_in_either_database(monkeypatch, postgres):
+    assert len(read_labels("t")) == 0
+    assert read_extent("t", "") is None
+    monkeypatch.setenv("LOG_URL", postgres)
+    engine = connect_to(postgres)
+    predictions.metadata.drop_all(engine)
+    assert read_extent("t", "") is None
+    log = ProductionLogs().get("t")
+    assert log.record([row()], [DATA])
+    log.close()
+    assert read_extent("t", "") is not None
+    predictions.metadata.drop_all(engine)
+    engine.dispose()
+    monkeypatch.setenv("LOG_URL", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
+    with pytest.raises(LogError, match="cannot be read"):
+        read_extent("t", "")

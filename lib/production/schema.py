@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -128,6 +129,8 @@ def default_url(task: str) -> str:
 def reading(task: str, url: str = "") -> Iterator[Connection]:
     """A connection that only reads, beside a service that writes; it locks nothing.
 
+    A task that nobody has asked anything yet has an empty log; a log whose URL is given must be there.
+
     Parameters
     ----------
     task : str
@@ -143,6 +146,9 @@ def reading(task: str, url: str = "") -> Iterator[Connection]:
     """
     engine = _read_only(url or default_url(task))
     try:
+        if not url and not _is_begun(engine, default_url(task)):
+            engine.dispose()
+            engine = _empty()
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as error:
@@ -150,6 +156,20 @@ def reading(task: str, url: str = "") -> Iterator[Connection]:
         raise LogError(f"The production log cannot be read: {first_line(cause)}.") from error
     finally:
         engine.dispose()
+
+
+def _is_begun(engine: Engine, url: str) -> bool:
+    """Whether a service has ever written to this log."""
+    if engine.dialect.name == "sqlite":
+        return Path(str(make_url(url).database)).exists()
+    return inspect(engine).has_table(predictions.name)
+
+
+def _empty() -> Engine:
+    """A log without a row, in memory."""
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    return engine
 
 
 def _read_only(url: str) -> Engine:
