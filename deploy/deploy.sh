@@ -8,10 +8,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# = 1 ] && [[ $1 =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || { echo "Usage: deploy/deploy.sh TAG, such as v1.2.0" >&2; exit 2; }
 new=$1
-before=$(sed -n 's/^TAG=//p' .env 2> /dev/null | tail -n 1)
+touch .env
+before=$(sed -n 's/^TAG=//p' .env | tail -n 1)
 
 remember() { # a tag, in .env
-    { grep -v '^TAG=' .env 2> /dev/null || true; echo "TAG=$1"; } > .env.new
+    { grep -v '^TAG=' .env || true; echo "TAG=$1"; } > .env.new
     mv .env.new .env
 }
 

@@ -300,7 +300,7 @@ def test_a_release_that_fails_gives_way_to_the_one_before(deploy, project):
 def test_where_the_one_before_fails_too_somebody_must_look(deploy, project):
     status, told, _ = deploy("v2", label="Trouser")  # whatever answers, it is no trouser
     assert (status, "v1 does not serve either." in told) == (3, True)
-    (project / ".env").write_text("")
+    (project / ".env").unlink()
     status, told, settings = deploy("broken-first")
     assert (status, settings) == (3, "TAG=broken-first\n")
     assert "no other release is known" in told

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from lib.errors import FeedbackError, LogError, ParameterError
 from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
+from lib.production.__main__ import main
+from lib.production.backup import back_up
 from lib.production.images import ImageStore
 from lib.production.reading import (
     ANSWER_COLUMNS,
@@ -475,3 +478,48 @@ def test_a_log_that_nobody_has_begun_is_empty_in_either_database(monkeypatch, po
     monkeypatch.setenv("LOG_URL", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
     with pytest.raises(LogError, match="cannot be read"):
         read_extent("t", "")
+
+
+def test_a_backup_is_the_log_of_one_moment_with_its_images_and_can_be_brought_up_to_date(tmp_path, capsys):
+    log, target = ProductionLogs().get("t"), tmp_path / "backup"
+    stopped = threading.Event()
+
+    def write():
+        number = 0
+        while not stopped.is_set():
+            data = b"%d" % number
+            assert log.record([row(f"w{number}", data)], [data])
+            number += 1
+
+    log.record([row("1")], [DATA])
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert main(["backup", "--task", "t", str(target)]) == 0
+    stopped.set()
+    writer.join()
+    copied = rows_of(f"sqlite:///{target}/t/production.db", predictions)
+    assert "1" in {found.id for found in copied}
+    store = ImageStore(target / "t" / "images")
+    assert all(store.path(found.sha256).exists() for found in copied)
+    log.record([row("2", b"another")], [b"another"])
+    assert back_up("t", target)[0]
+    assert {found.id for found in rows_of(f"sqlite:///{target}/t/production.db", predictions)} >= {"1", "2"}
+    assert back_up("t", target) == (True, 0)
+    log.close()
+    shutil.rmtree(production_dir("t"))
+    shutil.copytree(target / "t", production_dir("t"))  # restored
+    again = ProductionLogs().get("t")
+    assert again.counts()[0] == len(rows_of(default_url("t"), predictions))
+    assert again.record([row("3")], [DATA])
+    again.close()
+
+
+def test_a_backup_without_a_log_says_so_and_one_in_a_database_copies_the_rest(tmp_path, monkeypatch, capsys):
+    assert main(["backup", "--task", "t", str(tmp_path / "backup")]) == 1
+    assert "nobody has asked the service anything yet" in capsys.readouterr().err
+    production_dir("t").mkdir(parents=True)
+    (production_dir("t") / "reviews.csv").write_text("sha256,label\n")
+    monkeypatch.setenv("LOG_URL", "postgresql+psycopg://me@host/db")
+    assert main(["backup", "--task", "t", str(tmp_path / "backup")]) == 0
+    assert "not the log" in capsys.readouterr().out
+    assert (tmp_path / "backup" / "t" / "reviews.csv").read_text() == "sha256,label\n"

@@ -1,7 +1,7 @@
 """What the service answered and what people said to it, kept so that nothing acknowledged is lost.
 
 `schema` says what a row is, `writer` makes rows durable, `images` keeps the pictures, `log` puts them together;
-`outcomes` and `reading` read beside the service.
+`outcomes` and `reading` read beside the service; `backup` copies it all, `python -m lib.production --help`.
 """
 
 from lib.production.images import ImageStore
