@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from processes import running
+from test_operations import check_docker
 
 from lib import pipeline
 from lib.stages import STAGES
@@ -36,10 +37,11 @@ def test_every_option_named_in_readme_exists():
             [sys.executable, "serve.py", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True
         ).stdout
     )
-    for module in ("lib.registry", "lib.learning", "lib.monitoring"):
+    for module in ("lib.registry", "lib.learning", "lib.monitoring", "lib.production"):
         command = [sys.executable, "-m", module, "--help"]
         help_texts += subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True).stdout
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--data-binary"}:
+    own = "\n".join(line for line in README.splitlines() if not line.startswith("docker "))
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", own)) - {"--data-binary"}:
         assert option in help_texts
 
 
@@ -56,8 +58,10 @@ def test_each_pipeline_command_is_understood(command, tmp_path, monkeypatch):
 def test_the_scripts_and_programs_of_the_commands_exist():
     for command in COMMANDS:
         program = command.split()[0]
-        if program.startswith("./"):
+        if program.startswith(("./", "deploy/")):
             assert (PROJECT_ROOT / program).stat().st_mode & 0o111
+        elif program == "docker":
+            check_docker(command)
         elif program != "curl":
             assert program in (".venv/bin/python", ".venv/bin/jupyter")
     for name in re.findall(r"`([\w./-]+\.(?:py|sh|txt|md|yml|ipynb))`", README):
