@@ -162,10 +162,10 @@ def try_command(runner: Runner, command: list[str], report: str) -> None:
     print(f"made {report}")
 
 
-def try_target(target: str, task: str) -> None:
-    """Build one target and try it."""
+def try_target(target: str, task: str, **arguments: str) -> None:
+    """Build one target, with more build arguments, and try it."""
     tag = f"{NAME}:{target}"
-    size = build(target, tag)
+    size = build(target, tag, **arguments)
     print(f"{target}: {size:.0f} MB")
     assert size <= SIZES[target], f"{size:.0f} MB are more than {SIZES[target]}."
     with tempfile.TemporaryDirectory() as temporary:
@@ -197,7 +197,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=list(SIZES), default="serve", help="which image (default: %(default)s)")
     parser.add_argument("--task", default="sample", help="whose model it is tried with (default: %(default)s)")
+    parser.add_argument("--torch-index", metavar="URL", help="where torch comes from (default: the Dockerfile's)")
     options = parser.parse_args()
+    arguments = {"TORCH_INDEX": options.torch_index} if options.torch_index else {}
     if missing := [name for name in ("buildah", "debootstrap", "unshare", "setpriv") if not shutil.which(name)]:
         print(
             f"{', '.join(missing)} missing; run: sudo apt-get install buildah debootstrap util-linux", file=sys.stderr
@@ -208,7 +210,7 @@ def main() -> int:
         return 1
     try:
         make_base()
-        try_target(options.target, options.task)
+        try_target(options.target, options.task, **arguments)
     except (AssertionError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
