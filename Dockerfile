@@ -69,5 +69,7 @@ COPY requirements*.txt ./
 COPY data/ data/
 COPY lib/ lib/
 COPY notebooks/ notebooks/
+# Weights that are downloaded stay in the volume
+ENV XDG_CACHE_HOME=/app/artifacts/.cache
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "lib.pipeline"]
