@@ -1,7 +1,7 @@
 """Whether a service that was just deployed does what it is for: it is ready, answers, and lets go of nothing accepted.
 
     python deploy/smoke.py http://127.0.0.1:8000 data/sample/Bag/00023.png --label Bag
-    python deploy/smoke.py http://127.0.0.1:8000 photo.jpg --stop "docker stop --time 30 serve"
+    python deploy/smoke.py http://127.0.0.1:8000 data/sample/Bag/00023.png --stop "docker stop --time 40 serve"
 
 Needs Python and nothing else, so it runs wherever the service can be reached. PREDICT_TOKEN is sent where it is set.
 """
@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 IN_FLIGHT = 4  # requests at work when the service is told to stop
-FILES = 60  # images of each
+FILES, BYTES = 60, 20_000_000  # images of each, and how large they may be together
 
 
 class SmokeError(Exception):
@@ -69,15 +69,16 @@ def check_answers(url: str, image: bytes, label: str) -> str:
     return f"{found['label']} ({found['probability']:.0%})"
 
 
-def form(image: bytes) -> tuple[bytes, str]:
-    """A multipart body with an image FILES times, and its content type."""
+def form(image: bytes) -> tuple[bytes, str, int]:
+    """A multipart body with an image many times, its content type, and how many times."""
+    n = max(1, min(FILES, BYTES // len(image)))
     part = b'--smoke\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + image + b"\r\n"
-    return part * FILES + b"--smoke--\r\n", "multipart/form-data; boundary=smoke"
+    return part * n + b"--smoke--\r\n", "multipart/form-data; boundary=smoke", n
 
 
 def check_drain(url: str, image: bytes, stop: str) -> int:
     """Tell the service to stop while it works, and count the images that were answered all the same: all of them."""
-    body, kind = form(image)
+    body, kind, n = form(image)
     answered, problems = [], []
 
     def predict() -> None:
@@ -99,7 +100,7 @@ def check_drain(url: str, image: bytes, stop: str) -> int:
         raise SmokeError(f"{stop!r} failed.")
     for worker in workers:
         worker.join()
-    if problems or answered != [FILES] * IN_FLIGHT:
+    if problems or answered != [n] * IN_FLIGHT:
         raise SmokeError(f"Told to stop, it let go of accepted work: {problems or answered}")
     return sum(answered)
 

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_each_of_our_containers_is_hardened(name):
     assert service["build"]["target"] == ("pipeline" if name == "learning" else name)
     assert int(service["stop_grace_period"].removesuffix("s")) > options.DEADLINE
     places = {volume.split("}:")[1].removesuffix(":ro") for volume in service["volumes"]}
-    assert {"/app/artifacts", "/app/data/production", "/app/reports"} <= places
+    assert {"/app/artifacts", "/app/data/production", "/app/reports", "/images"} == places
     assert service["logging"]["options"]["max-size"]
 
 
@@ -191,8 +192,10 @@ def test_what_is_mounted_from_the_project_is_there():
 def command_of(name: str) -> list[str]:
     """Command line of a service with the defaults of its variables."""
     service = SERVICES[name]
-    words = [*service.get("entrypoint", []), *service["command"]]
-    return [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+    command = service["command"]
+    words = [*service.get("entrypoint", []), *(command.split() if isinstance(command, str) else command)]
+    filled = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+    return [word for word in filled if word]
 
 
 def test_the_commands_are_understood_by_the_programs():
@@ -241,6 +244,7 @@ def test_the_smoke_test_passes_a_service_that_drains(tiny_run, shared_environmen
         stop = f"kill -TERM {service.process.pid}"
         told = smoke(service.address, IMAGE, "--label", "Bag", "--stop", stop)
         assert told.returncode == 0, told.stderr
+        assert service.process.wait(timeout=40) == 0
         assert re.fullmatch(r"ready after [\d.]+ s; Bag \(\d+%\)\n240 images in flight .*\n", told.stdout)
 
 
@@ -271,9 +275,9 @@ def deploy(project, tiny_run, shared_environment):
     (project / ".env").write_text("PORTS=8000\nTAG=v1\n")
     with running(shared_environment) as service:
 
-        def run(*arguments: str, label: str = "Bag") -> tuple[int, str, str]:
+        def run(*arguments: str, label: str = "Bag", ports: Callable[[int], object] = str) -> tuple[int, str, str]:
             environment = os.environ | {
-                "PATH": f"{project / 'bin'}:{os.environ['PATH']}", "SMOKE_URL": service.address,
+                "PATH": f"{project / 'bin'}:{os.environ['PATH']}", "PORTS": str(ports(service.port)),
                 "SMOKE_IMAGE": str(IMAGE), "SMOKE_LABEL": label, "SMOKE_WAIT": "1",
             }  # fmt: skip
             command = [project / "deploy" / "deploy.sh", *arguments]
@@ -287,7 +291,25 @@ def test_a_release_that_answers_stays(deploy, project):
     assert deploy("v2") == (0, "", "PORTS=8000\nTAG=v2\n")
     calls = (project / "calls").read_text().splitlines()
     assert [" ".join(call.split()[:3]) for call in calls] == ["v2 compose pull", "v2 compose up"]
-    assert "--wait" in calls[1]
+    assert {"--wait", "--no-build"} <= set(calls[1].split())
+    assert "ignore" not in calls[0]
+
+
+def test_every_port_is_asked(deploy, project):
+    status, told, _ = deploy("v2", ports=lambda port: f"{port}-{port + 1}")
+    assert (status, "does not serve either" in told) == (3, True)
+
+
+def test_a_release_brings_its_own_files_and_so_does_the_one_before(deploy, project):
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], *(part for tag in ("v1", "broken-v2") for part in (
+        ["commit", "-q", "--allow-empty", "-m", tag], ["tag", tag]))):  # fmt: skip
+        subprocess.run([*git, *command], cwd=project, check=True)
+    status, _, _ = deploy("broken-v2")
+    at = subprocess.run(["git", "describe", "--tags"], cwd=project, capture_output=True, text=True, check=True).stdout
+    assert (status, at) == (1, "v1\n")
+    assert deploy("v9")[0] == 1  # there is no such tag
+    assert (project / ".env").read_text() == "PORTS=8000\nTAG=v1\n"
 
 
 def test_a_release_that_fails_gives_way_to_the_one_before(deploy, project):

@@ -49,6 +49,7 @@ WELL = {
 # Alert -> the series that are otherwise; None takes one away
 FAULTS = {
     "ServiceDown": {'up{job="serve", instance="a"}': "1x100 0x100"},
+    "ReplicaGone": {'up{job="serve", instance="b"}': "1x150 _x50"},  # Docker forgets its name when it ends
     "NoModel": {'model_info{instance="a", task="t", version="v1"}': None},
     "Errors": {'http_requests_total{instance="a", route="/predict", status="500"}': "0+2x200"},
     "Overload": {'requests_refused_total{instance="a"}': "0+6x200"},
@@ -59,6 +60,7 @@ FAULTS = {
     "Drift": {'monitoring_state{instance="a", task="t", state="alarm"}': "1x200"},
     "ManyUnknown": {'predictions_total{instance="a", task="t", decision="unknown"}': "0+30x200"},
     "ReportOld": {'monitoring_timestamp_seconds{instance="a", task="t"}': "0x200"},
+    "NoReport": {'monitoring_timestamp_seconds{instance="a", task="t"}': None},
 }
 
 

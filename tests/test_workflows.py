@@ -115,7 +115,10 @@ def test_every_night_the_pipeline_runs_an_alarm_fails_and_packages_are_audited()
     jobs = WORKFLOWS["nightly"]["jobs"]
     words = {name: " ".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
     assert "./run_pipeline.sh --force" in words["pipeline"]
-    assert "lib.monitoring --task sample --window 200 --fail-on alarm" in words["pipeline"]
+    assert "lib.monitoring --task sample --window 300 --fail-on alarm" in words["pipeline"]
+    listed = re.search(r"(find .*) \| while", words["pipeline"])[1]
+    images = subprocess.run(["bash", "-c", listed], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
+    assert len(images.splitlines()) == 300  # of which the test and validation parts, more than 50, are compared
     assert "deploy/try_image.py" in words["buildah"]
     assert "pip-audit" in words["audit"]
     assert "deploy/*.lock" in words["audit"]
