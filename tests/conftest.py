@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,17 +139,15 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a PostgreSQL server that is started for the tests, Debian's, as its own user where we are root."""
     initdb = Path(program("postgresql", "/usr/lib/postgresql/*/bin/initdb"))
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    # not below pytest's folder, which no other user may enter
+    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()
     prefix = []
     if os.geteuid() == 0:
         prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents[:3]:
-            if parent != Path("/tmp") and parent.stat().st_uid == 0:
-                parent.chmod(0o755)
     data, log = folder / "data", folder / "log"
     subprocess.run([*prefix, initdb, "-D", data, "-U", "tester", "-A", "trust"], check=True, capture_output=True)
     command = [*prefix, initdb.with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
@@ -161,6 +160,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
