@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -33,6 +34,13 @@ class Lab:
         request = urllib.request.Request(f"http://{self.address}/{path}", data, {"Authorization": f"token {TOKEN}"})
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
+
+    def is_there(self) -> bool:
+        """Whether it answers yet; it tells its address before it does."""
+        try:
+            return bool(self.ask("api"))
+        except OSError:
+            return False
 
     def run(self, sources: list[str], kernel: str) -> list[dict]:
         """Execute cells one after the other, as the page does: every message of output."""
@@ -82,16 +90,17 @@ def lab(tmp_path):
     (tmp_path / "home").mkdir()
     command = [Path(sys.executable).with_name("jupyter"), "lab", "notebooks", "--no-browser", f"--port={port}",
                f"--IdentityProvider.token={TOKEN}", "--allow-root"]  # fmt: skip
-    with subprocess.Popen(
-        command, cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        lines = []
-        while "is running at" not in (lines[-1] if lines else ""):
-            lines.append(process.stderr.readline())
-            assert lines[-1], lines
-        yield Lab(port)
+    log = tmp_path / "log"
+    with log.open("w") as file, subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environment, stdout=file, stderr=file
+    ) as process:  # fmt: skip
+        lab, until = Lab(port), time.monotonic() + PATIENCE
+        while not lab.is_there():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        yield lab
         process.terminate()
-        process.communicate(timeout=60)
 
 
 def test_the_first_notebook_runs_cell_by_cell(lab, tmp_path):
