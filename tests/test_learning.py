@@ -75,6 +75,12 @@ def test_there_is_nothing_to_learn_before_anybody_has_said_anything(task, log):
     assert step(task, AT_ONCE) is None
 
 
+def test_labels_that_all_wait_in_quarantine_are_told(task, log, predictor):
+    taught(log, predictor, [(data, "Trouser") for data, _ in unseen("Bag", 6, start=0)])  # the task has them as bags
+    with pytest.raises(DataError, match=r"no label is believed; \d wait in quarantine, see python -m lib.learning"):
+        make_update(task, gather(task, Sources()))
+
+
 def test_a_task_that_nobody_asked_has_nothing_to_learn_and_a_log_that_was_named_must_be_there(task, tmp_path):
     assert len(gather(task, Sources()).given) == 0
     assert step(task, AT_ONCE) is None

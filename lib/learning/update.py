@@ -18,6 +18,7 @@ from lib.evaluation import predictions_table, record_opening, score
 from lib.forgetting import BeforeAfter, changed_answers, recall_changes
 from lib.gate import Gate, Margins, update_gate
 from lib.incremental import METHODS, Labelled, instant, refit
+from lib.labels import QUARANTINED
 from lib.learning.material import Material, vectors_of
 from lib.metrics import accuracy
 from lib.novelty import REFUSED
@@ -82,7 +83,9 @@ def make_update(
     if method not in METHODS:
         raise ValueError(f"{method!r} is none of {METHODS}")
     if not len(material.learned):
-        raise DataError(f"There is nothing new to learn for task {task!r}: no label is believed yet.")
+        n = int((material.audited["state"] == QUARANTINED).sum())
+        why = f"{n} wait in quarantine, see python -m lib.learning --task {task} --quarantine" if n else "none came yet"
+        raise DataError(f"There is nothing new to learn for task {task!r}: no label is believed; {why}.")
     if not len(material.test.labels):
         raise DataError(f"Task {task!r} has no test image to judge an update by.")
     check_classes(task, material)
