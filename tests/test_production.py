@@ -397,8 +397,10 @@ def test_a_log_is_read_by_windows_beside_its_service(url, clock):
 
 def test_a_log_of_an_earlier_release_has_no_counts(tmp_path):
     url = f"sqlite:///{tmp_path / 'old.db'}"
-    with connect_to(url).begin() as connection:
+    engine = connect_to(url)
+    with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE predictions (id TEXT)")
+    engine.dispose()
     assert read_failures("t", url, 0, 1e9) == {}
 
 
