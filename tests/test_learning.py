@@ -77,7 +77,7 @@ def test_there_is_nothing_to_learn_before_anybody_has_said_anything(task, log):
 
 def test_labels_that_all_wait_in_quarantine_are_told(task, log, predictor):
     taught(log, predictor, [(data, "Trouser") for data, _ in unseen("Bag", 6, start=0)])  # the task has them as bags
-    with pytest.raises(DataError, match=r"no label is believed; \d wait in quarantine, see python -m lib.learning"):
+    with pytest.raises(DataError, match=r"no label can be learned yet \(\d wait in quarantine: python -m lib.learning"):
         make_update(task, gather(task, Sources()))
 
 

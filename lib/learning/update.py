@@ -84,8 +84,8 @@ def make_update(
         raise ValueError(f"{method!r} is none of {METHODS}")
     if not len(material.learned):
         n = int((material.audited["state"] == QUARANTINED).sum())
-        why = f"{n} wait in quarantine, see python -m lib.learning --task {task} --quarantine" if n else "none came yet"
-        raise DataError(f"There is nothing new to learn for task {task!r}: no label is believed; {why}.")
+        doubted = f" ({n} wait in quarantine: python -m lib.learning --task {task} --quarantine)" if n else ""
+        raise DataError(f"There is nothing new to learn for task {task!r}: no label can be learned yet{doubted}.")
     if not len(material.test.labels):
         raise DataError(f"Task {task!r} has no test image to judge an update by.")
     check_classes(task, material)

@@ -144,9 +144,10 @@ def reading(task: str, url: str = "") -> Iterator[Connection]:
     ParameterError
         As `connect_to`.
     """
-    engine = _read_only(url or default_url(task))
+    where = url or default_url(task)
+    engine = _read_only(where)
     try:
-        if not url and not _is_begun(engine, default_url(task)):
+        if not url and not _is_begun(engine, where):
             engine.dispose()
             engine = _empty()
         with engine.connect() as connection:
