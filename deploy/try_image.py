@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lib import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "localhost/debian-python:bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
@@ -66,9 +68,7 @@ def make_base() -> None:
 
 def build(target: str, tag: str, **arguments: str) -> float:
     """Build a target; its size in MB, as buildah counts it."""
-    version = {}
-    exec((ROOT / "lib" / "__init__.py").read_text(encoding="utf-8"), version)
-    values = {"BASE_IMAGE": BASE, "VERSION": version["__version__"]} | arguments
+    values = {"BASE_IMAGE": BASE, "VERSION": __version__} | arguments
     options = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     for path in filter(os.path.exists, OF_THE_HOST):
         options += ["--volume", f"{path}:{path}:ro"]
