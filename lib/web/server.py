@@ -85,7 +85,7 @@ def make_server(app: Flask, host: str, port: int, max_inflight: int) -> Any:
         connection_limit=1000,
         channel_timeout=10,
         cleanup_interval=5,
-        recv_bytes=65536,
+        recv_bytes=262144,  # a photo in one reading
         max_request_body_size=MAX_RECEIVED,
     )
     for listening in dispatcher.sockets.values():
