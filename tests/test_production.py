@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import free_port
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from lib.errors import FeedbackError, LogError, ParameterError
@@ -480,6 +480,20 @@ def test_a_log_that_nobody_has_begun_is_empty_in_either_database(monkeypatch, po
     monkeypatch.setenv("LOG_URL", f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
     with pytest.raises(LogError, match="cannot be read"):
         read_extent("t", "")
+
+
+def test_a_database_without_an_encoding_keeps_every_script(postgres):
+    engine = connect_to(postgres)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"))
+    engine.dispose()
+    url = f"{postgres.rsplit('/', 1)[0]}/plain"
+    log = ProductionLog("t", url)
+    log.open()
+    assert log.record([row(label="Mütze 帽子")], [DATA]), log.problem
+    assert log.give_feedback("шапка", CLASSES, prediction="1").is_new
+    log.close()
+    assert list(read_answers("t", url, 0, time.time() + 1)["label"]) == ["Mütze 帽子"]
 
 
 def test_a_backup_is_the_log_of_one_moment_with_its_images_and_can_be_brought_up_to_date(tmp_path, capsys):
