@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets.config import Config
 
 from lib.errors import StageError
+from lib.progress import bars_to
 from lib.storage import full_disk_told, sweep_temporary, temporary_prefix
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> "Not
     sweep_temporary(target.parent)
     partial = target.with_name(f"{temporary_prefix()}{target.name}")
     try:
-        with full_disk_told(target.parent), _numbered_cells():
+        with full_disk_told(target.parent), _numbered_cells(), bars_to(sys.stderr) as stderr_file:
             papermill.execute_notebook(
                 source,
                 partial,
@@ -59,7 +60,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> "Not
                 language="python",
                 cwd=source.parent,
                 progress_bar=False,
-                stderr_file=sys.stderr,
+                stderr_file=stderr_file,
                 start_timeout=120,
                 execution_timeout=CELL_TIMEOUT,
                 coalesce_streams=True,
