@@ -152,6 +152,7 @@ def list_quarantined(task: str, material: Material) -> Path:
 def watch(tasks: Callable[[], list[str]], settings: Settings, stopped: threading.Event, seconds: float) -> None:
     """Look at every task now and again until `stopped` is set; what is wrong with one is said, and does not end it."""
     told: dict[str, str] = {}
+    logging.info("Looking for new labels every %g seconds", seconds)
     while not stopped.is_set():
         beat()
         for task in tasks():
