@@ -128,6 +128,8 @@ def test_each_of_our_containers_is_hardened(name):
     assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["build"]["target"] == ("pipeline" if name == "learning" else name)
+    has_torch = service["build"]["target"] == "pipeline"
+    assert service["build"]["args"] == ["BASE_IMAGE", *["TORCH_INDEX"] * has_torch]  # of .env, or the Dockerfile's own
     assert int(service["stop_grace_period"].removesuffix("s")) > options.DEADLINE
     places = {volume.split("}:")[1].removesuffix(":ro") for volume in service["volumes"]}
     assert {"/app/artifacts", "/app/data/production", "/app/reports", "/images"} == places

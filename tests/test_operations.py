@@ -221,7 +221,8 @@ def test_every_variable_of_the_compose_file_is_told_with_its_default():
     compose = (PROJECT_ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     variables = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
     table = TEXT.split("| variable | default | what |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([A-Z_]+)`", table)) == set(variables)
+    arguments = {name for service in SERVICES.values() for name in service.get("build", {}).get("args", ())}
+    assert set(re.findall(r"`([A-Z_]+)`", table)) == {*variables, *arguments}
     for name in ("TAG", "PORTS", "REPLICAS", "CPUS", "REPORT_EVERY", "IMAGE"):
         assert f"`{variables[name]}`" in table
 
