@@ -92,7 +92,7 @@ class Predictor:
     @classmethod
     def from_version(cls, version: registry.Version, *, n_threads: int = 0) -> "Predictor":
         """Load a version and the exported backbone that its card names; raises ArtifactError."""
-        return cls(version, OnnxEncoder(artifacts_dir() / "backbones" / version.export, n_threads))
+        return cls(version, OnnxEncoder(version.export_folder, n_threads))
 
     def with_threads(self, n_threads: int) -> "Predictor":
         """The same predictor with n_threads a forward pass; it shares all else."""

@@ -21,7 +21,7 @@ from lib.experiments import CHALLENGER, CHAMPION, Experiment, running
 from lib.images import png
 from lib.inference import OnnxEncoder
 from lib.prediction import Predictor, default_task, tasks
-from lib.storage import artifacts_dir, task_dir
+from lib.storage import task_dir
 
 RETRY = 10.0  # seconds after which a version that could not be loaded is tried again
 POLL = 0.5  # seconds between looks at deployment.json
@@ -193,7 +193,7 @@ class ServedTasks:
             If it is damaged or cannot classify a plain image.
         """
         try:
-            predictor = Predictor(version, self._encoder(artifacts_dir() / "backbones" / version.export))
+            predictor = Predictor(version, self._encoder(version.export_folder))
         except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"Version {version.name} has a card or metrics that lack {error}; train again."

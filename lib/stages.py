@@ -20,7 +20,7 @@ from lib.provenance import library_hash, utc_now, versions
 from lib.sources import listing_hash
 from lib.storage import (
     PROJECT_ROOT,
-    artifacts_dir,
+    backbones_dir,
     is_running,
     project_path,
     read_json,
@@ -158,7 +158,7 @@ def _embedding_outputs(task: str, values: Values) -> list[Path]:
     if not files[-1].exists():
         return files
     backbone = read_json(files[-1])["backbone"]
-    export = artifacts_dir() / "backbones" / backbone["export"] / MODEL_FILE
+    export = backbones_dir() / backbone["export"] / MODEL_FILE
     return [*files, export, cache_dir(backbone["fingerprint"])]
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-RESERVED_TASKS = ("embeddings", "backbones")
+EMBEDDINGS, BACKBONES = "embeddings", "backbones"  # below artifacts/, for all tasks
+RESERVED_TASKS = (EMBEDDINGS, BACKBONES)
 HOST = re.sub(r"\W", "", platform.node()) or "host"
 ABANDONED = 7 * 24 * 3600  # seconds after which a temporary file of another machine is taken for left behind
 
@@ -35,6 +36,11 @@ def project_path(path: str | Path) -> Path:
 def artifacts_dir() -> Path:
     """Folder that code writes to; the environment variable ARTIFACTS_DIR moves it."""
     return project_path(os.environ.get("ARTIFACTS_DIR") or "artifacts")
+
+
+def backbones_dir() -> Path:
+    """Folder of exported backbones, each by its fingerprint."""
+    return artifacts_dir() / BACKBONES
 
 
 def reports_dir() -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import stat
 import subprocess
@@ -111,6 +112,13 @@ def test_nothing_but_what_is_named_gets_into_an_image():
     for source in sources - {"data"}:
         assert list(PROJECT_ROOT.glob(source))
         assert any(Path(source).match(pattern) for pattern in allowed), source
+
+
+def test_images_may_be_as_large_for_one_trial_as_for_the_other():
+    sizes = runpy.run_path(str(DEPLOY / "try_image.py"))["SIZES"]
+    script = (DEPLOY / "smoke_container.sh").read_text(encoding="utf-8")
+    limits = dict(re.findall(r"([\w*]+)\) limit=(\d+)", script))
+    assert {name: int(limits.get(name, limits["*"])) for name in sizes} == sizes
 
 
 def test_the_compose_file_fits_the_specification(tmp_path):

@@ -14,6 +14,7 @@ import yaml
 from debian import program
 from processes import ask, form, free_port, running
 
+from lib import heartbeat
 from lib.alarms import STATES
 from lib.storage import PROJECT_ROOT
 
@@ -94,6 +95,12 @@ def firing(promtool: str, folder: Path, series: dict[str, str], expected: list[s
     path.write_text(yaml.safe_dump(tests))
     found = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True)
     return "" if found.returncode == 0 else found.stdout + found.stderr
+
+
+def test_the_alarms_and_the_health_check_are_as_patient_as_each_other():
+    rules = {rule["alert"]: rule for rule in ALERTS}
+    assert rules["ReportOld"]["expr"].endswith(f"> {heartbeat.LIMIT:.0f}")
+    assert rules["NoReport"]["for"] == f"{heartbeat.LIMIT / 3600:.0f}h"
 
 
 def test_the_rules_and_the_configuration_are_valid(promtool):

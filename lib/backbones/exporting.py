@@ -16,7 +16,7 @@ from lib.backbones.networks import RECIPES, build
 from lib.errors import BackboneError
 from lib.images import RECIPE_VERSION, Preprocessing
 from lib.inference import CARD_FILE, MODEL_FILE, OnnxEncoder, probe
-from lib.storage import artifacts_dir, atomic_dir, sha256_file, sha256_json, sweep_temporary, write_json
+from lib.storage import atomic_dir, backbones_dir, sha256_file, sha256_json, sweep_temporary, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ def load_backbone(choice: Choice, weights: str = "", *, folder: Path | None = No
     BackboneError
         If the name is unknown, or its weights cannot be had or do not fit.
     """
-    folder = folder or artifacts_dir() / "backbones"
+    folder = folder or backbones_dir()
     file = known_weights_file(choice.name, weights)
     if file and choice.name in RECIPES:
         fingerprint = _fingerprint(choice.name, sha256_file(file), RECIPES[choice.name])

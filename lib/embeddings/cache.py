@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.errors import ArtifactError
-from lib.storage import artifacts_dir, atomic_path, display_path, sha256_bytes
+from lib.storage import EMBEDDINGS, artifacts_dir, atomic_path, display_path, sha256_bytes
 
 PART_SIZE = 256  # images a part holds: what a kill can cost
 PARTS = "part-*.parquet"
@@ -26,7 +26,7 @@ READERS = 4  # threads that read parts: Arrow lets go of the interpreter's lock,
 
 def cache_dir(fingerprint: str) -> Path:
     """Folder of the cached vectors of an encoder's fingerprint, shared by all tasks."""
-    return artifacts_dir() / "embeddings" / fingerprint
+    return artifacts_dir() / EMBEDDINGS / fingerprint
 
 
 def write_part(folder: Path, vectors: dict[str, np.ndarray]) -> None:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 from lib.errors import ArtifactError
 from lib.registry.champions import DEPLOYMENT_FILE, NOBODY, champion
-from lib.storage import artifacts_dir, atomic_dir, display_path, write_json
-
-BACKBONES = "backbones"
+from lib.storage import BACKBONES, atomic_dir, display_path, write_json
 
 
 def export(task: str, folder: Path) -> Path:
@@ -30,7 +28,7 @@ def export(task: str, folder: Path) -> Path:
         If the task has no champion that is whole, its backbone is missing, or the folder has such a task already.
     """
     version = champion(task)
-    backbone = artifacts_dir() / BACKBONES / version.export
+    backbone = version.export_folder
     target = folder / task
     if not backbone.is_dir():
         raise ArtifactError(f"{display_path(backbone)} is missing; run ./run_pipeline.sh --task {task}.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lib.errors import ArtifactError
 from lib.storage import (
     atomic_dir,
+    backbones_dir,
     display_path,
     fsync_dir,
     read_json,
@@ -94,6 +95,11 @@ class Version:
         """Name of the exported backbone that serves this version; cards of 0.1 name its fingerprint only."""
         backbone = self.card["backbone"]
         return backbone.get("export", backbone["fingerprint"])
+
+    @property
+    def export_folder(self) -> Path:
+        """Where that one lies."""
+        return backbones_dir() / self.export
 
     @property
     def lineage(self) -> dict:
