@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Makes secrets/ with a token, passwords and an empty address for alarms; what is there already stays.
+# deploy/make_secrets.sh [FOLDER]: makes secrets/ with a token, passwords and an empty address for alarms; what is there
+# already stays.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-mkdir -p secrets
-chmod 700 secrets # only its owner gets to the files, which the containers' users must be able to read
+folder=${1:-secrets}
+mkdir -p "$folder"
+chmod 700 "$folder" # only its owner gets to the files, which the containers' users must be able to read
 for name in serve_token log_password grafana_password; do
-    [ -e "secrets/$name" ] || python3 -c 'import secrets; print(secrets.token_urlsafe(32))' > "secrets/$name"
+    [ -e "$folder/$name" ] || python3 -c 'import secrets; print(secrets.token_urlsafe(32))' > "$folder/$name"
 done
-[ -e secrets/monitoring_webhook ] || : > secrets/monitoring_webhook # a URL, if somebody is to be told of alarms
-chmod 644 secrets/*
-ls secrets
+[ -e "$folder/monitoring_webhook" ] || : > "$folder/monitoring_webhook" # a URL, if somebody is to be told of alarms
+chmod 644 "$folder"/*
+ls "$folder"

@@ -13,7 +13,7 @@ hardened=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileg
 
 [ -e artifacts/sample/deployment.json ] || { echo "The sample has no model; run: ./run_pipeline.sh" >&2; exit 2; }
 "$engine" build --build-arg "REVISION=$(git rev-parse HEAD)" ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} \
-    --target "$target" --tag "$image" .
+    ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} --target "$target" --tag "$image" .
 megabytes=$(($("$engine" image inspect --format '{{.Size}}' "$image") / 1000000))
 echo "$target: $megabytes MB"
 [ "$megabytes" -le "$limit" ] || { echo "More than $limit MB." >&2; exit 1; }

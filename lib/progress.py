@@ -53,20 +53,20 @@ class Lines(io.TextIOBase):
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic):
         self._stream, self._clock = stream, clock
-        self._line = ""
+        self._line, self._over = "", False
         self._due = clock() + EVERY
 
     def write(self, text: str) -> int:
-        """Take text; \\r begins the line anew."""
+        """Take text; what follows \\r begins the line anew."""
         for part in re.split(r"([\r\n])", text):
             if part == "\n":
                 self._tell()
             elif part == "\r":
-                if self._line.strip() and self._clock() >= self._due:
+                self._over = True
+            elif part:
+                if self._over and self._line.strip() and self._clock() >= self._due:
                     self._tell()
-                self._line = ""
-            else:
-                self._line += part
+                self._line, self._over = part if self._over else self._line + part, False
         return len(text)
 
     def flush(self) -> None:
@@ -81,4 +81,4 @@ class Lines(io.TextIOBase):
     def _tell(self) -> None:
         """Write the line as it is now."""
         self._stream.write(f"{self._line.rstrip()}\n")
-        self._line, self._due = "", self._clock() + EVERY
+        self._line, self._over, self._due = "", False, self._clock() + EVERY

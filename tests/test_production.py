@@ -482,12 +482,14 @@ def test_a_log_that_nobody_has_begun_is_empty_in_either_database(monkeypatch, po
         read_extent("t", "")
 
 
-def test_a_database_without_an_encoding_keeps_every_script(postgres):
+@pytest.mark.parametrize("kind", ["postgresql", "postgresql+psycopg"])
+def test_a_database_without_an_encoding_keeps_every_script(postgres, kind):
     engine = connect_to(postgres)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS plain"))
         connection.execute(text("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"))
     engine.dispose()
-    url = f"{postgres.rsplit('/', 1)[0]}/plain"
+    url = f"{kind}:{postgres.rsplit('/', 1)[0].partition(':')[2]}/plain"
     log = ProductionLog("t", url)
     log.open()
     assert log.record([row(label="Mütze 帽子")], [DATA]), log.problem

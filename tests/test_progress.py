@@ -1,5 +1,7 @@
 import io
 
+import pytest
+
 from lib.progress import EVERY, Lines, bars_to, progress_bar, quiet
 
 
@@ -43,6 +45,23 @@ def test_a_log_gets_a_state_now_and_again_and_the_last_one():
         now[0] += EVERY / 4
     lines.write("\n")
     assert written.getvalue().splitlines() == [f"reading: {share}%" for share in (15, 35, 55, 75, 95, 100)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a warning\r\nmore\r\n", "a warning\nmore\n"),
+        ("50%\r100%\r", "100%\n"),
+        ("\r50%\r   \r", ""),
+        ("x\r\r\n", "x\n"),
+    ],
+)
+def test_a_line_that_ends_with_its_own_beginning_is_not_lost(text, told):
+    written = io.StringIO()
+    with bars_to(written) as stream:
+        for character in text:
+            stream.write(character)
+    assert written.getvalue() == told
 
 
 def test_a_log_keeps_plain_lines_and_one_that_was_cut_off():

@@ -192,8 +192,8 @@ def _create(url: str) -> Engine:
         target = make_url(url)
         if target.username and target.password is None and (password := read_setting(LOG_PASSWORD)):
             target = target.set(password=password)
-        if target.drivername == "postgresql+psycopg" and "client_encoding" not in target.query:
-            # Text comes as bytes from a database made without an encoding (initdb where no LANG is set) else.
+        if target.get_dialect().driver == "psycopg" and "client_encoding" not in target.query:
+            # Else text comes as bytes from a database made without an encoding (initdb where no LANG is set).
             target = target.update_query_dict({"client_encoding": "utf8"})
         return create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError, ValueError) as error:
