@@ -125,7 +125,7 @@ class Predictor:
         answers: list[Prediction] = []
         for batch in batches:
             check()
-            answers += self.answers(self.encoder.encode(batch[0][None] if len(batch) == 1 else np.stack(batch)))
+            answers += self.answers(self.encoder.encode(np.stack(batch)))
         rows = iter(answers)
         return [next(rows) if isinstance(item, np.ndarray) else item for item in pixels]
 
