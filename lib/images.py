@@ -148,7 +148,10 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB: 16- and 32-bit grey scaled to 8 bits, transparency laid on BACKGROUND."""
+    """Any Pillow mode as RGB: 16- and 32-bit grey scaled to 8 bits, transparency laid on BACKGROUND.
+
+    An image that is RGB already comes back itself, not a copy.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -41,7 +41,7 @@ def bars_to(stream: TextIO) -> Iterator[TextIO]:
 
 
 class Lines(io.TextIOBase):
-    """Of a line that is written over and over, a state now and again and the last one, each a line of its own.
+    """Of a line that is overwritten again and again, a state now and again and the last one, each a line of its own.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Lines(io.TextIOBase):
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic):
         self._stream, self._clock = stream, clock
-        self._line, self._over = "", False
+        self._line, self._returned = "", False
         self._due = clock() + EVERY
 
     def write(self, text: str) -> int:
@@ -62,11 +62,11 @@ class Lines(io.TextIOBase):
             if part == "\n":
                 self._tell()
             elif part == "\r":
-                self._over = True
+                self._returned = True
             elif part:
-                if self._over and self._line.strip() and self._clock() >= self._due:
+                if self._returned and self._line.strip() and self._clock() >= self._due:
                     self._tell()
-                self._line, self._over = part if self._over else self._line + part, False
+                self._line, self._returned = part if self._returned else self._line + part, False
         return len(text)
 
     def flush(self) -> None:
@@ -81,4 +81,4 @@ class Lines(io.TextIOBase):
     def _tell(self) -> None:
         """Write the line as it is now."""
         self._stream.write(f"{self._line.rstrip()}\n")
-        self._line, self._over, self._due = "", False, self._clock() + EVERY
+        self._line, self._returned, self._due = "", False, self._clock() + EVERY

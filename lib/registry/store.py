@@ -98,7 +98,7 @@ class Version:
 
     @property
     def export_folder(self) -> Path:
-        """Where that one lies."""
+        """Folder of the exported backbone that serves this version."""
         return backbones_dir() / self.export
 
     @property
