@@ -1,5 +1,6 @@
 import io
 import warnings
+from itertools import pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -319,3 +320,15 @@ def test_the_darker_a_cell_the_larger_its_share_and_its_number_stays_legible():
     grounds, inks = zip(*(plots.share_color(share) for share in np.linspace(0, 1, 11)), strict=True)
     assert [light(ground) for ground in grounds] == sorted((light(ground) for ground in grounds), reverse=True)
     assert all(abs(light(ground) - light(ink)) > 90 for ground, ink in zip(grounds, inks, strict=True))
+
+
+@pytest.mark.parametrize("sides", [(28, 28), (1, 2), (20, 12_000), (375, 500)])
+def test_ticks_of_image_sizes_are_pixels_that_can_be_read(sides):
+    ax = plots.plot_image_sizes(np.array(sides), np.array(sides[::-1]))
+    ax.figure.canvas.draw()
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    assert len(texts) >= 2
+    assert all(text.replace(",", "").isdigit() for text in texts)
+    assert [text for text in ax.get_xticklabels(minor=True) if text.get_text()] == []
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

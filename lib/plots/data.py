@@ -39,6 +39,10 @@ def plot_image_sizes(width: np.ndarray, height: np.ndarray, ax: plt.Axes | None 
         xlabel="width (pixels)",
         ylabel="height (pixels)",
     )
+    ticks = np.unique(np.geomspace(low, high, 7)[1:-1].round().astype(int))  # a decade's own would crowd in a short one
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.set_ticks([], minor=True)
     ax.set_title(f"Image sizes (n = {len(width):,}; line: square)")
     return ax
 
