@@ -21,6 +21,7 @@ from lib.serving import ServedTasks
 from lib.web import auth, browser, docs, experiment, feedback, health, models, openapi, page, predict, protocol, reports
 from lib.web.context import attach, served_tasks
 from lib.web.failures import FAILURES, Failures, count_failures
+from lib.web.forms import read_forms
 from lib.web.limits import limit_bodies
 from lib.web.logs import log_requests
 from lib.web.metrics import State, measure
@@ -70,6 +71,7 @@ def create_app(
     measure(app, State(tasks, admission, logs))
     count_failures(app, Failures(tasks, logs))
     register_problem_handlers(app)
+    read_forms(app)
     limit_bodies(app, MAX_BODY)
     browser.harden(app, hosts)
     browser.share_with(app, browser.read_origins(origins))

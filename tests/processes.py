@@ -77,10 +77,11 @@ def ask(service, method="GET", path="/livez", body=None, headers=None):
         connection.close()
 
 
-def form(files):
+def form(files, names=()):
     """A multipart body of files in the field image, and its content type."""
+    names = names or [f"{number}.png" for number in range(len(files))]
     parts = [
-        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%d.png"\r\n\r\n%s\r\n' % (number, data)
-        for number, data in enumerate(files)
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%s"\r\n\r\n%s\r\n' % (name.encode(), data)
+        for name, data in zip(names, files, strict=True)
     ]
     return b"".join(parts) + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}

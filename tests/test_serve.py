@@ -12,6 +12,7 @@ import sys
 import time
 
 import pandas as pd
+import processes
 import pytest
 from PIL import Image
 
@@ -40,6 +41,12 @@ def photo(tiny_folder):
 def form(*files):
     """A multipart form with these (bytes, name) in the field image."""
     return {"image": [(io.BytesIO(data), name) for data, name in files]}
+
+
+def written_out(*files):
+    """The same as other clients write it: Flask's test client leaves out a line break after a file that is empty."""
+    body, headers = processes.form([data for data, _ in files], [name for _, name in files])
+    return {"data": body, "headers": headers}
 
 
 def assert_problem(response, status, *words):
@@ -79,7 +86,7 @@ def test_a_raw_body_is_answered_whatever_it_calls_itself(client, photo, content_
 
 def test_many_files_have_their_result_or_their_own_error(client, photo):
     response = client.post(
-        "/predict", data=form((photo, "a.png"), (b"text", "b.txt"), (b"", "c.png"), (photo, "d.png"))
+        "/predict", **written_out((photo, "a.png"), (b"text", "b.txt"), (b"", "c.png"), (photo, "d.png"))
     )
     assert response.status_code == 200
     first, second, third, fourth = response.json["predictions"]
@@ -129,7 +136,7 @@ def png(size):
     ],
 )
 def test_a_single_bad_file_is_a_problem_and_the_next_request_works(client, photo, data, status, word):
-    assert_problem(client.post("/predict", data=form((data, "x"))), status, word)
+    assert_problem(client.post("/predict", **written_out((data, "x"))), status, word)
     assert client.post("/predict", data=photo).status_code == 200
 
 

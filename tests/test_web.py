@@ -1,18 +1,22 @@
 """What lib/web does below the routes; the routes themselves are tested in test_serve.py."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import flask
+import numpy as np
 import pytest
 from processes import running
 from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.errors import ImageError
 from lib.log_lines import JsonFormatter
-from lib.web import openapi, problems
+from lib.web import forms, openapi, problems
 from serve import create_app
 
 
@@ -133,3 +137,95 @@ def test_schemathesis_finds_nothing(tiny_run, shared_environment, tmp_path):
         ]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert result.returncode == 0, result.stdout[-6000:]
+
+
+HEAD = b'--b\r\nContent-Disposition: form-data; name="image"'
+
+
+def read_form(body, boundary="b"):
+    """The request of a multipart body, as the service reads it."""
+    content = {"CONTENT_TYPE": f"multipart/form-data; boundary={boundary}", "CONTENT_LENGTH": str(len(body))}
+    request = forms.Request({"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(body), **content})
+    request.max_form_memory_size, request.max_form_parts = 1000, 5
+    return request
+
+
+@pytest.mark.parametrize("size", [0, 1, 50_000, forms.CHUNK - 150, forms.CHUNK, 3 * forms.CHUNK + 1])
+def test_a_form_is_read_as_werkzeug_reads_it(size):
+    data = b"\r\n--" + np.random.default_rng(size).bytes(size) + b"\r\n--not the boundary\r"
+    head = b"--b\r\nContent-Disposition: form-data; name="
+    parts = [
+        b'"a"\r\n\r\n1', b'"a"\r\n\r\n\xc3\xbc', b'"b"\r\n\r\n',
+        b'"image"; filename="x.png"\r\nContent-Type: image/png\r\n\r\n' + data, b'"image"; filename=""\r\n\r\n',
+    ]  # fmt: skip
+    body = b"".join(head + part + b"\r\n" for part in parts) + b"--b--\r\n"
+    content = "multipart/form-data; boundary=b"
+    shared = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": content, "CONTENT_LENGTH": str(len(body))}
+    ours, theirs = [kind(shared | {"wsgi.input": io.BytesIO(body)}) for kind in (forms.Request, flask.Request)]
+    assert ours.form == theirs.form
+    assert ours.form.getlist("a") == ["1", "\u00fc"]
+    read, expected = [
+        [(file.filename, file.mimetype, file.read()) for file in request.files.getlist("image")]
+        for request in (ours, theirs)
+    ]
+    theirs.close()
+    assert read == expected
+    assert read[0] == ("x.png", "image/png", data)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ('filename="a.png"', "a.png"),
+        ('filename="\u72ac.png"', "\u72ac.png"),
+        ("filename*=UTF-8''%E7%8A%AC.png", "\u72ac.png"),  # urllib3 before 2.0
+        ('filename="with %22quotes%22.png"', 'with "quotes".png'),  # browsers
+        (r'filename="with \"quotes\".png"', 'with "quotes".png'),  # curl before 7.81
+        ("filename=bare.png", "bare.png"),
+        (r'filename="C:\photos\dog.png"', "dog.png"),
+        ('filename=""', ""),
+    ],
+)
+def test_a_file_has_the_name_that_its_client_wrote(written, name):
+    body = HEAD + f"; {written}\r\n\r\nbytes\r\n--b--\r\n".encode()
+    (file,) = read_form(body).files.getlist("image")
+    assert (file.filename, file.read()) == (name, b"bytes")
+
+
+@pytest.mark.parametrize(
+    ("body", "boundary"),
+    [
+        (b"", "b"),
+        (HEAD + b"\r\n\r\nbytes", "b"),
+        (HEAD + b'; filename="a.png"\r\n\r\nbytes\r\n--b', "b"),
+        (HEAD + b"\r\n\r\nbytes\r\n--b--\r\n", ""),
+        (HEAD + b"\r\n\r\nbytes\r\n--b--\r\n", "another"),
+        (b"--b\r\nContent-Type: image/png\r\n\r\nbytes\r\n--b--\r\n", "b"),
+        (HEAD + b'; filename="\xff"\r\n\r\nbytes\r\n--b--\r\n', "b"),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_400_and_says_so(body, boundary):
+    with pytest.raises(problems.Problem, match=r"cannot be read .*; send it anew") as caught:
+        read_form(body, boundary).files.keys()
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"\r\n\r\n"] * 6,
+        [b"\r\n\r\n" + b"x" * 501] * 2,  # together
+        [b"\r\nX: " + b"x" * 5000 + b"\r\n\r\n"],
+        [b"\r\nX: x" * 20 + b"\r\n\r\n"],
+    ],
+)
+def test_a_form_of_too_many_parts_too_much_text_or_too_long_headers_is_413(parts):
+    body = b"\r\n".join(HEAD + part for part in parts) + b"\r\n--b--\r\n"
+    with pytest.raises(RequestEntityTooLarge):
+        read_form(body).form.keys()
+
+
+def test_what_is_no_multipart_form_is_read_as_before():
+    content = {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": "9"}
+    request = forms.Request({"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(b"label=dog"), **content})
+    assert dict(request.form) == {"label": "dog"}
