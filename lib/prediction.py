@@ -101,7 +101,11 @@ class Predictor:
         return other
 
     def predict(
-        self, files: Sequence[bytes], *, check: Callable[[], None] = lambda: None
+        self,
+        files: Sequence[bytes],
+        *,
+        check: Callable[[], None] = lambda: None,
+        decoded: Callable[[int], None] = lambda place: None,
     ) -> list[Prediction | ImageError]:
         """Classify image files; a refused one has its ImageError in its place and harms no other.
 
@@ -111,15 +115,19 @@ class Predictor:
             Whole files.
         check : callable
             Called before each file and each forward pass; what it raises ends the work.
+        decoded : callable
+            Called with the place of each file that is an image, as soon as that is known.
 
         Returns
         -------
         list of Prediction or ImageError, in the same order
         """
         pixels = []
-        for data in files:
+        for place, data in enumerate(files):
             check()
             pixels.append(self.pixels(data))
+            if isinstance(pixels[-1], np.ndarray):
+                decoded(place)
         good = [item for item in pixels if isinstance(item, np.ndarray)]
         batches = [good[start : start + BATCH_SIZE] for start in range(0, len(good), BATCH_SIZE)]
         answers: list[Prediction] = []

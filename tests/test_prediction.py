@@ -49,8 +49,9 @@ def test_with_one_thread_the_answer_is_the_same_and_the_rest_is_shared(predictor
 
 
 def test_a_bad_file_fails_alone(predictor, tiny_folder):
-    good = next(tiny_folder.glob("*/*.png")).read_bytes()
-    first, second, third = predictor.predict([good, b"text", good])
+    good, decoded = next(tiny_folder.glob("*/*.png")).read_bytes(), []
+    first, second, third = predictor.predict([good, b"text", good], decoded=decoded.append)
+    assert decoded == [0, 2]
     assert isinstance(second, ImageError)
     assert first == third
 

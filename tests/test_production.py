@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from lib.errors import FeedbackError, LogError, ParameterError
-from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, predictions
+from lib.production import Logged, ProductionLog, ProductionLogs, connect_to, default_url, feedback, images, predictions
 from lib.production.__main__ import main
 from lib.production.backup import back_up
 from lib.production.images import ImageStore
@@ -29,7 +29,7 @@ from lib.production.reading import (
     stacked,
 )
 from lib.production.schema import reading
-from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes
+from lib.storage import PROJECT_ROOT, production_dir, sha256_bytes, write_bytes
 
 DATA = b"an image"
 CLASSES = ["cat", "dog"]
@@ -365,6 +365,73 @@ def test_an_image_is_kept_once_and_under_no_other_name(tmp_path):
     store.remove(name)
     store.remove(name)
     assert store.oldest_first() == []
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Writing an image waits for this event; the list has what was begun."""
+    event, begun = threading.Event(), []
+
+    def write(path, data):
+        begun.append(path.name)
+        assert event.wait(30)
+        write_bytes(path, data)
+
+    monkeypatch.setattr(images, "write_bytes", write)
+    event.begun = begun
+    yield event
+    event.set()
+
+
+def test_an_image_that_was_begun_is_waited_for_and_written_once(tmp_path, held):
+    store, name = ImageStore(tmp_path), sha256_bytes(DATA)
+    store.begin(name, DATA)
+    store.begin(name, DATA)
+    keeping = threading.Thread(target=store.keep, args=[name, DATA])
+    keeping.start()
+    keeping.join(0.2)
+    assert keeping.is_alive()  # it is not durable yet
+    held.set()
+    keeping.join(30)
+    assert store.path(name).read_bytes() == DATA
+    store.begin(name, DATA)
+    assert held.begun == [name]
+
+
+def test_only_so_many_images_are_begun_at_a_time_and_all_are_kept(tmp_path, held):
+    store, files = ImageStore(tmp_path), [b"%d" % number for number in range(images.MAX_BEGUN + 3)]
+    for data in files:
+        store.begin(sha256_bytes(data), data)
+    held.set()
+    for data in files:
+        store.keep(sha256_bytes(data), data)
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) == sorted(files)
+    assert set(held.begun[: images.MAX_BEGUN]) == {sha256_bytes(data) for data in files[: images.MAX_BEGUN]}
+
+
+def test_an_image_that_could_not_be_begun_is_told_when_it_is_kept(tmp_path):
+    (tmp_path / "images").write_text("no folder")
+    store, name = ImageStore(tmp_path / "images"), sha256_bytes(DATA)
+    store.begin(name, DATA)
+    with pytest.raises(OSError, match="images"):
+        store.keep(name, DATA)
+
+
+def test_an_image_whose_answer_never_came_goes_and_one_that_is_kept_stays(log):
+    log.begin_image(sha256_bytes(b"refused"), b"refused")
+    log.images.keep(sha256_bytes(b"refused"), b"refused")  # waits for it
+    log.begin_image(sha256_bytes(DATA), DATA)
+    log.images.keep(sha256_bytes(DATA), DATA)
+    log.prune()  # before the row came
+    assert log.record([row()], [DATA])
+    log.prune()
+    assert [name for name, _ in log.images.oldest_first()] == [sha256_bytes(DATA)]
+
+
+def test_a_log_that_keeps_no_images_begins_none(log):
+    log.keep_images = False
+    log.begin_image(sha256_bytes(DATA), DATA)
+    assert not log.images.path(sha256_bytes(DATA)).parent.exists()
 
 
 def test_a_log_is_read_by_windows_beside_its_service(url, clock):

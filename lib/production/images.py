@@ -1,8 +1,12 @@
 """Images that were sent to the service, kept by their content's SHA-256; never under a name that a client chose."""
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from lib.storage import production_dir, write_bytes
+
+MAX_BEGUN = 8  # images that may be on their way to the disk at a time
 
 
 class ImageStore:
@@ -15,6 +19,9 @@ class ImageStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._pool = ThreadPoolExecutor(MAX_BEGUN, "image store")  # no thread until one is needed
+        self._begun: dict[str, Future] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, task: str) -> "ImageStore":
@@ -25,8 +32,28 @@ class ImageStore:
         """Where an image of this content lies, or would."""
         return self.folder / sha256[:2] / sha256
 
+    def begin(self, sha256: str, data: bytes) -> None:
+        """Begin to write a file that `keep` will be asked for, so that the network computes while the disk works.
+
+        What fails is told by `keep`, which writes by itself whatever was not begun or has gone since.
+        """
+        with self._lock:
+            if sha256 in self._begun or len(self._begun) >= MAX_BEGUN or self.path(sha256).exists():
+                return
+            future = self._begun[sha256] = self._pool.submit(write_bytes, self.path(sha256), data)
+        future.add_done_callback(lambda _: self._end(sha256))
+
+    def _end(self, sha256: str) -> None:
+        """Forget that a file was begun."""
+        with self._lock:
+            del self._begun[sha256]
+
     def keep(self, sha256: str, data: bytes) -> None:
-        """Write a file durably, unless one of its content is there."""
+        """Write a file durably, unless one of its content is there; wait for it if it was begun."""
+        with self._lock:
+            begun = self._begun.get(sha256)
+        if begun:
+            wait([begun])
         path = self.path(sha256)
         if not path.exists():
             write_bytes(path, data)

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from time import time
 from typing import Any
@@ -127,6 +127,11 @@ class ProductionLog:
         if self._writer:
             self._writer.stop()
 
+    def begin_image(self, sha256: str, data: bytes) -> None:
+        """Begin to write an image that `record` will bring, if images are kept and the disk takes them."""
+        if self.keep_images and not self.problem:
+            self.images.begin(sha256, data)
+
     def record(self, rows: Sequence[Logged], files: Sequence[bytes] = ()) -> bool:
         """Write predictions, their images first; whether they are durable now.
 
@@ -154,7 +159,7 @@ class ProductionLog:
                 self.images.keep(row.sha256, data)
             vector = row.vector.astype("<f4").tobytes()
             shared = {"task": self.task, "created": now, "kept": self.keep_images, "vector": vector}
-            values.append(asdict(row) | shared)
+            values.append(vars(row) | shared)
         if values:
             connection.execute(insert(schema.predictions), values)
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,10 @@ from lib.admission import Work
 from lib.errors import ImageError
 from lib.experiments import SHADOW
 from lib.prediction import Prediction, Predictor
-from lib.production import Logged
+from lib.production import Logged, ProductionLog
 from lib.quota import client_of
 from lib.serving import Arm, ServedTask
 from lib.storage import sha256_bytes
-from lib.web.context import production_log
 from lib.web.explain import explain
 from lib.web.logs import seconds_so_far
 from lib.web.problems import Problem, from_image_error
@@ -33,6 +33,11 @@ class Upload:
 
     filename: str | None
     data: bytes = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its content."""
+        return sha256_bytes(self.data)
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,12 @@ def pseudonym(task: str, client: str) -> str:
     return sha256_bytes(f"{task} {client}".encode("utf-8", "replace"))[:16]
 
 
-def classify(arm: Arm, task: str, uploads: Sequence[Upload], work: Work, explained: Sequence[str] = ()) -> list[Answer]:
+def classify(
+    arm: Arm, task: str, uploads: Sequence[Upload], work: Work, log: ProductionLog | None, explained: Sequence[str] = ()
+) -> list[Answer]:  # fmt: skip
     """Wait for a core, then classify files and explain what was found; in the order of the files.
+
+    A log that will keep the answers is told of each image at once, so that it can begin.
 
     Raises
     ------
@@ -117,7 +126,8 @@ def classify(arm: Arm, task: str, uploads: Sequence[Upload], work: Work, explain
         if not work.alone:  # a core for each is more than all cores for each in turn (benchmarks/serving.py)
             arm = arm.with_threads(1)
         predictor, files = arm.predictor, [upload.data for upload in uploads]
-        results = predictor.predict(files, check=work.check)
+        begin = partial(begin_image, log, uploads)
+        results = predictor.predict(files, check=work.check, decoded=begin)
         if len(results) == 1 and isinstance(results[0], ImageError):
             raise from_image_error(results[0])
         shadows = shadowed(arm, files, results, work)
@@ -146,9 +156,14 @@ def shadowed(
     return told
 
 
-def keep(arm: Arm, task: str, answers: Sequence[Answer]) -> bool:
+def begin_image(log: ProductionLog | None, uploads: Sequence[Upload], place: int) -> None:
+    """Tell a log of an image that it will be asked to keep."""
+    if log:
+        log.begin_image(uploads[place].sha256, uploads[place].data)
+
+
+def keep(log: ProductionLog | None, arm: Arm, task: str, answers: Sequence[Answer]) -> bool:
     """Keep what was answered, but for refused files; whether it is durable, so that feedback will find it."""
-    log = production_log(task)
     if log is None:
         return False
     good = [answer for answer in answers if not answer.refused]
@@ -171,7 +186,7 @@ def logged_row(answer: Answer, result: Prediction, arm: str, predictor: Predicto
         decision=result.decision,
         distance=result.distance,
         milliseconds=1000 * seconds_so_far(),
-        sha256=sha256_bytes(answer.upload.data),
+        sha256=answer.upload.sha256,
         vector=result.vector,
         backbone=predictor.card["backbone"]["fingerprint"],
         client=client_key(task),

@@ -63,8 +63,9 @@ def answer() -> str:
         if arm.predictor.reference is None:
             explained = [name for name in explained if name != "neighbors"]
         uploads = read_uploads(MAX_EXPLAINED if explained else MAX_FILES)
-        answers = classify(arm, task.name, uploads, work, explained)
-        logged = read_log() and keep(arm, task.name, answers)
+        log = production_log(task.name) if read_log() else None
+        answers = classify(arm, task.name, uploads, work, log, explained)
+        logged = keep(log, arm, task.name, answers)
         with work.slot():  # for the previews
             told = [described(answer, logged) for answer in answers]
     return rendered("answers.html" if is_fragment() else "page.html", task, answers=told)

@@ -3,7 +3,7 @@
 from flask import Blueprint, request
 
 from lib.web.classify import MAX_FILES, Answer, asked_arm, classify, keep, read_uploads
-from lib.web.context import admission, asked_task
+from lib.web.context import admission, asked_task, production_log
 from lib.web.explain import MAX_EXPLAINED, read_explain
 from lib.web.problems import Problem, document, from_image_error
 
@@ -22,10 +22,11 @@ def predict() -> dict:
         task = asked_task()
         arm = asked_arm(task)
         predictor = arm.predictor
-        top_k, explained, kept = read_top_k(len(predictor.classes)), read_explain(), read_log()
+        top_k, explained = read_top_k(len(predictor.classes)), read_explain()
+        log = production_log(task.name) if read_log() else None
         uploads = read_uploads(MAX_EXPLAINED if explained else MAX_FILES)
-        answers = classify(arm, task.name, uploads, work, explained)
-        logged = kept and keep(arm, task.name, answers)
+        answers = classify(arm, task.name, uploads, work, log, explained)
+        logged = keep(log, arm, task.name, answers)
     told = [described(answer, top_k) for answer in answers]
     return {"task": task.name, "model": predictor.version.name, "arm": arm.name, "logged": logged, "predictions": told}
 

@@ -14,7 +14,7 @@ import lib
 from lib.serving import Arm
 from lib.web import problems
 from lib.web.classify import FIELD, MAX_FILES, Answer, Upload, asked_arm, classify, keep
-from lib.web.context import admission, served_tasks
+from lib.web.context import admission, production_log, served_tasks
 from lib.web.health import readyz
 from lib.web.problems import Problem, from_image_error
 from lib.web.tensors import Tensor, classification, described, pack, read_files, read_parameters, split_body
@@ -99,9 +99,10 @@ def infer(model: str, version: str | None = None) -> Response:
         predictor = arm.predictor
         body, binary = split_body(request.get_data(parse_form_data=False), request.headers.get(HEADER_LENGTH))
         wanted = read_outputs(body)
-        answers = classify(arm, model, read_inputs(body, binary), work)
+        log = production_log(model)
+        answers = classify(arm, model, read_inputs(body, binary), work, log)
         refuse_holes(answers)
-        logged = keep(arm, model, answers)
+        logged = keep(log, arm, model, answers)
     head = {"model_name": model, "model_version": predictor.version.name, "parameters": {"logged": logged}}
     if isinstance(body.get("id"), str):
         head["id"] = body["id"]
