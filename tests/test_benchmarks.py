@@ -185,6 +185,31 @@ def test_an_open_loop_counts_from_when_a_request_was_due(load, tmp_path):
     assert {(status, says_when) for status, *_, says_when in one.answers} == {(200, False), (503, True)}
 
 
+async def closed_load(load, folder, seconds, clients):
+    """The answers to so many clients, and what the service received."""
+    turn, seen = asyncio.Lock(), []
+    server = await asyncio.start_server(lambda *streams: answer_slowly(*streams, turn, seen), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        return await asyncio.to_thread(load.closed, port, folder, seconds, clients), seen
+
+
+def test_in_a_closed_loop_each_client_waits_for_its_answer(load, tmp_path):
+    (tmp_path / "one.png").write_bytes(b"a picture")
+    answers, seen = run(closed_load(load, tmp_path, 0.5, 3))
+    assert 10 < len(answers) == len(seen) == len(set(seen)) < 30  # the service answers 25 in that time
+    assert all(b"a picture" in body for body in seen)
+    assert all(due == sent <= over for _, due, sent, over, _ in answers)
+    assert {(status, says_when) for status, *_, says_when in answers} == {(200, False), (503, True)}
+
+
+def test_a_client_of_a_closed_loop_gives_up_and_goes_on(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "TIMEOUT", 0.05)
+    (tmp_path / "one.png").write_bytes(b"a picture")
+    answers, _ = run(closed_load(load, tmp_path, 0.5, 8))
+    assert {"timeout", 200} <= {answer[0] for answer in answers}
+
+
 def test_an_answer_that_does_not_come_in_time_is_a_timeout(load, tmp_path, monkeypatch):
     monkeypatch.setattr(load, "TIMEOUT", 0.3)
     (tmp_path / "one.png").write_bytes(b"a picture")
