@@ -11,7 +11,6 @@ import json
 import random
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -87,24 +86,14 @@ class Client:
         return [status, sent, sent, time.perf_counter() - began, says_when]
 
 
-def closed(port: int, folder: Path, seconds: float, n_clients: int) -> list[list]:
-    """Answers to so many clients, each of which waits for its own before it sends the next request."""
-    answers: list[list] = []
-    began = time.perf_counter()
-
-    def ask() -> None:
-        client = Client(port)
-        for request in requests(folder, port):
-            if time.perf_counter() - began >= seconds:
-                break
-            answers.append(client.attempt(request, began))
-        client.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(n_clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def alone(port: int, folder: Path, seconds: float) -> list[list]:
+    """Answers to a client that waits for each before it sends the next request, while there is no other."""
+    client, began, answers = Client(port), time.perf_counter(), []
+    for request in requests(folder, port):
+        if time.perf_counter() - began >= seconds:
+            break
+        answers.append(client.attempt(request, began))
+    client.close()
     return answers
 
 
@@ -160,7 +149,7 @@ class Connections:
 
 
 class Load:
-    """Requests to one service that come whether it keeps up or not.
+    """Clients of one service, more than one.
 
     Parameters
     ----------
@@ -194,6 +183,21 @@ class Load:
             status = "error"
         return [status, due, sent, self.now(), says_when]
 
+    async def client(self) -> None:
+        """One request after another on a connection that is kept."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        while self.now() < self.seconds:
+            answer = await self.attempt(self.now(), exchange(reader, writer, next(self.requests)))
+            self.answers.append(answer)
+            if answer[0] in ("timeout", "error"):
+                writer.transport.abort()
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.transport.abort()
+
+    async def closed(self, clients: int) -> None:
+        """So many clients, each of which waits for its answer."""
+        await asyncio.gather(*(self.client() for _ in range(clients)))
+
     async def open(self, rate: float, seed: int) -> None:
         """Requests due at random (Poisson) at so many a second, on as many connections as that takes."""
         connections = Connections(self.port)
@@ -225,19 +229,22 @@ class Load:
                 group.create_task(one(number / PROBES))
 
 
-async def open_loop(plan: dict) -> dict:
-    """Carry a plan with a rate out."""
+async def together(plan: dict) -> dict:
+    """Carry a plan of several clients, or of a rate, out: by the same means, for a rate is compared with their rate."""
     load = Load(plan["port"], Path(plan["folder"]), plan["seconds"])
-    probing = [load.probe()] if plan["probe"] else []
-    await asyncio.gather(load.open(plan["rate"], plan["seed"]), *probing)
+    if "clients" in plan:
+        await load.closed(plan["clients"])
+    else:
+        probing = [load.probe()] if plan["probe"] else []
+        await asyncio.gather(load.open(plan["rate"], plan["seed"]), *probing)
     return {"answers": load.answers, "probes": load.probes, "cpu": time.process_time(), "wall": load.now()}
 
 
 def main(plan: dict) -> dict:
     """Carry a plan out."""
-    if "clients" in plan:
-        return {"answers": closed(plan["port"], Path(plan["folder"]), plan["seconds"], plan["clients"])}
-    return asyncio.run(open_loop(plan))
+    if plan.get("clients") == 1:
+        return {"answers": alone(plan["port"], Path(plan["folder"]), plan["seconds"])}
+    return asyncio.run(together(plan))
 
 
 if __name__ == "__main__":

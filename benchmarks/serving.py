@@ -41,15 +41,20 @@ def milliseconds(answers: Sequence[Sequence], status: object) -> list[float]:
     return [1000 * (over - due) for said, due, _, over, _ in answers if said == status]
 
 
-def closed_loop(service: Service, folder: Path, seconds: float) -> Figures:
-    """Rate and latency for each number of clients."""
+def closed_loop(service: Service, folder: Path, seconds: float, cost: Callable[[], float]) -> Figures:
+    """Rate and latency for each number of clients; what an image costs by itself is measured around the lone one."""
     service.load(folder=str(folder), seconds=1, clients=8)  # warms up
     figures: Figures = {}
     for clients in CLIENTS:
+        around = [cost()] if clients == 1 else []
         answers = service.load(folder=str(folder), seconds=seconds, clients=clients)["answers"]
         good = milliseconds(answers, 200)
         figures[clients, "rate"] = len(good) / max(over for _, _, _, over, _ in answers)
         figures[clients, "p50"], figures[clients, "p99"] = percentile(good, 0.5), percentile(good, 0.99)
+        if around:
+            figures["bare"] = (around[0] + cost()) / 2
+            figures["over bare"] = figures[clients, "p50"] / figures["bare"]
+            say(f"    p50 {figures[clients, 'p50']:.1f} ms, {figures['over bare']:.2f} times the bare cost")
         if len(good) < len(answers):
             say(f"    {len(answers) - len(good)} of {len(answers)} answers were no 200")
     return figures
@@ -92,7 +97,7 @@ def measure(name: str, number: int, port: int, folder: Path, options: argparse.N
         try:
             figures: Figures = {"wall": service.wall, "cpu": service.cpu_at_start, "memory": service.megabytes()}
             say(f"    first answer after {service.wall:.1f} s")
-            figures |= closed_loop(service, folder, options.seconds)
+            figures |= closed_loop(service, folder, options.seconds, lambda: bare_milliseconds(options.task, folder))
             figures["peak"] = max(figures[clients, "rate"] for clients in CLIENTS)
             say(f"    peak {figures['peak']:.1f} requests/s")
             is_ours = name.startswith(OURS)
@@ -131,7 +136,7 @@ def bare(task: str, folder: Path) -> Callable[[], dict]:
 
 
 def bare_milliseconds(task: str, folder: Path, passes: int = 5) -> float:
-    """`bare` in a process that has ended before any service starts: shared pages would make its memory look small."""
+    """`bare` in a process that has ended before a service's memory is looked at: shared pages would make it small."""
     contender = Contender("bare", __file__, task, str(folder))
     for _ in range(passes):
         contender.run()
@@ -174,15 +179,17 @@ def show_starts(results: dict[str, list[Figures]]) -> None:
     print("\nStart-up and memory\n\n" + table(columns, rows))
 
 
-def show_closed(results: dict[str, list[Figures]], cost: float) -> None:
+def show_closed(results: dict[str, list[Figures]]) -> None:
     """Clients that wait for their answers."""
     rows = []
     for clients in CLIENTS:
         ours = middle(results[OURS], (clients, "rate"))
         for name, runs in results.items():
             rate, p50, p99 = (middle(runs, (clients, key)) for key in ("rate", "p50", "p99"))
-            rows.append((clients, name, rate, ours / rate, p50, p99, p50 / cost if clients == 1 else math.nan))
+            over = middle(runs, "over bare") if clients == 1 else math.nan
+            rows.append((clients, name, rate, ours / rate, p50, p99, over))
     columns = ["clients", "", "requests/s", f"{OURS}'s over it", "p50 ms", "p99 ms", "p50 over the bare cost"]
+    cost = median(run["bare"] for runs in results.values() for run in runs)
     print(f"\nClients that wait for their answers (bare cost of an image: {cost:.1f} ms)\n\n" + table(columns, rows))
 
 
@@ -234,7 +241,6 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Told to end."))  # so that the service is ended too
     results: dict[str, list[Figures]] = {name: [] for name in (OURS, *options.peers)}
-    costs = []
     with tempfile.TemporaryDirectory() as written:
         # In a process of its own: a page that this one shared with a service would make the service look smaller.
         writing = multiprocessing.get_context("spawn").Process(target=write_images, args=[Path(written) / "images"])
@@ -242,13 +248,12 @@ def main() -> None:
         writing.join()
         folder = Path(written) / "images" / options.case
         for number in range(options.rounds):
-            costs.append(bare_milliseconds(options.task, folder))
             for place, (name, runs) in enumerate(results.items()):
                 say(f"  round {number + 1} of {options.rounds}: {name}")
                 runs.append(measure(name, number, options.port + place, folder, options))
     print(f"{options.case}: {machine()}; {options.rounds} rounds, {options.seconds:g} s a measurement.")
     show_starts(results)
-    show_closed(results, median(costs))
+    show_closed(results)
     show_open(results)
     show_manners(results)
 

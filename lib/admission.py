@@ -63,11 +63,13 @@ class Admission:
     def __init__(self, max_inflight: int, n_slots: int, deadline: float, clock: Callable[[], float] = monotonic):
         self.max_inflight, self.deadline = max_inflight, deadline
         self.n_inflight = self.n_refused = 0
+        self.n_expected = 0  # on their way to a thread, and not accepted yet
         self.draining = False
         self.clock = clock
         self.slots = threading.Semaphore(n_slots)
         self.loop: int | None = None  # ident of a thread that never works, for all clients wait for it
         self._lock = threading.Lock()
+        self._thread = threading.local()
         self._crowded = -inf  # when there was last more than one piece of work
 
     @contextlib.contextmanager
@@ -80,6 +82,7 @@ class Admission:
             At once, if there is too much already, or the process is about to end.
         """
         with self._lock:
+            self._come()
             if self.is_full or threading.get_ident() == self.loop:
                 raise self._refuse()
             self.n_inflight += 1
@@ -93,6 +96,27 @@ class Admission:
                     self._crowded = self.clock()
                 self.n_inflight -= 1
 
+    def expect(self) -> None:
+        """Keep a place for a piece of work that a thread will ask `accepted` for."""
+        with self._lock:
+            self.n_expected += 1
+
+    @contextlib.contextmanager
+    def expected(self) -> Iterator[None]:
+        """In this thread comes what was expected; if it ends without having been accepted, its place is free again."""
+        self._thread.expected = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._come()
+
+    def _come(self) -> None:
+        """Under the lock, give up the place that was kept for this thread's work, if one was."""
+        if getattr(self._thread, "expected", False):
+            self._thread.expected = False
+            self.n_expected -= 1
+
     def refuse(self) -> OverloadedError:
         """Count a piece of work that is sent away, and say why."""
         with self._lock:
@@ -104,13 +128,18 @@ class Admission:
             return OverloadedError("The service is shutting down; try again in a moment.")
         self.n_refused += 1
         return OverloadedError(
-            f"The service is at work on {self.n_inflight} requests and takes on no more; try again in a moment."
+            f"The service is at work on {self._n_taken} requests and takes on no more; try again in a moment."
         )
 
     @property
     def is_full(self) -> bool:
         """Whether nothing more is accepted now."""
-        return self.draining or self.n_inflight >= self.max_inflight
+        return self.draining or self._n_taken >= self.max_inflight
+
+    @property
+    def _n_taken(self) -> int:
+        """Places that are taken."""
+        return self.n_inflight + self.n_expected
 
     def is_calm(self) -> bool:
         """Whether at most one piece of work is accepted, and was for the last CALM seconds."""

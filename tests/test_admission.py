@@ -17,6 +17,26 @@ def test_no_more_is_accepted_than_the_bound_and_room_comes_back(clock):
         assert admission.n_inflight == 1
 
 
+def test_what_is_on_its_way_to_a_thread_has_its_place(clock):
+    admission = Admission(2, 1, 10, clock)
+    admission.expect()
+    admission.expect()
+    assert admission.is_full
+    with pytest.raises(OverloadedError, match="at work on 2 requests"), admission.accepted():
+        pytest.fail("work that nobody expected took a place that was kept")
+    with admission.expected(), admission.accepted():
+        assert (admission.n_inflight, admission.n_expected, admission.is_full) == (1, 1, True)
+    assert (admission.n_inflight, admission.n_expected, admission.is_full) == (0, 1, False)
+
+
+def test_the_place_of_work_that_is_refused_before_it_is_accepted_is_free_again(clock):
+    admission = Admission(1, 1, 10, clock)
+    admission.expect()
+    with pytest.raises(ValueError, match="no token"), admission.expected():
+        raise ValueError("no token")
+    assert (admission.n_expected, admission.is_full) == (0, False)
+
+
 def test_the_thread_that_all_clients_wait_for_never_works(clock):
     admission = Admission(2, 1, 10, clock)
     admission.loop = threading.get_ident()

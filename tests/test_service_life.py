@@ -84,7 +84,7 @@ def test_it_ends_in_good_order_on_whatever_address_it_listens(tiny_run, shared_e
 
 
 BUSY_APP = """
-import sys, threading
+import sys, threading, time
 from lib.web.context import admission
 from lib.web.server import make_server, Drain
 from serve import create_app, log_state
@@ -94,6 +94,12 @@ app = create_app(max_inflight=1)
 @app.post("/who")
 def who():
     return {"loop": threading.get_ident() == admission().loop}
+
+@app.post("/late")
+def late():
+    time.sleep(2)
+    with admission().accepted():
+        return {"accepted": True}
 
 @app.post("/busy")
 def busy():
@@ -134,6 +140,17 @@ def test_the_loop_answers_only_what_is_sent_away(tiny_run, shared_environment):
             while told.count(b'"loop"') < 2:
                 told += connection.recv(65536)
             assert told.index(b'"loop":true') < told.index(b'"loop":false')  # one at a time in the loop
+
+
+def test_what_waits_for_a_thread_has_its_place_and_is_never_sent_away_later(tiny_run, shared_environment):
+    with running(shared_environment, code=BUSY_APP) as service, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, service, "POST", "/late")
+        time.sleep(1)  # it is with a thread, and not accepted yet
+        assert json.loads(ask(service, "POST", "/who")[2]) == {"loop": True}
+        assert json.loads(first.result()[2]) == {"accepted": True}
+        for _ in range(2):  # what is never accepted gives its place back too
+            time.sleep(0.2)  # its answer comes a moment before its place is free
+            assert json.loads(ask(service, "POST", "/who")[2]) == {"loop": False}
 
 
 def test_the_loop_sends_away_in_the_words_of_the_app(tiny_run, shared_environment, photo):

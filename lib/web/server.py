@@ -1,5 +1,6 @@
 """The HTTP server: what is accepted goes to threads, what is too much is sent away without one, and how it ends."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -37,23 +38,36 @@ class Dispatcher(ThreadedTaskDispatcher):
     def __init__(self, admission: Admission):
         super().__init__()
         self.sockets: dict[int, Any] = {}  # all that the loop looks after
-        self._admission = admission
+        self.admission = admission
         admission.loop = threading.get_ident()
         self.queue_logger.setLevel(logging.ERROR)  # that requests wait is told by metrics
 
     def add_task(self, channel: "Channel") -> None:
-        """Take a channel's next request."""
-        in_loop = threading.get_ident() == self._admission.loop
-        if in_loop and not channel.is_shed and self._admission.is_full and is_work(channel.requests[0]):
-            channel.is_shed = True
-        else:
-            super().add_task(channel)
+        """Take a channel's next request; its place is kept until a thread comes to it, or more would be taken on."""
+        if is_work(channel.requests[0]):
+            if self.in_loop and not channel.is_shed and self.admission.is_full:
+                channel.is_shed = True
+                return
+            self.admission.expect()
+        super().add_task(channel)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether it is the loop that calls."""
+        return threading.get_ident() == self.admission.loop
 
 
 class Channel(HTTPChannel):
     """A connection; after each reading the loop sends away what the dispatcher left to it."""
 
     is_shed = False
+
+    def service(self) -> None:
+        """Answer the request that has waited longest."""
+        dispatcher = self.server.task_dispatcher
+        comes = is_work(self.requests[0]) and not dispatcher.in_loop
+        with dispatcher.admission.expected() if comes else contextlib.nullcontext():
+            super().service()
 
     def received(self, data: bytes) -> bool:
         """Take what was read."""
