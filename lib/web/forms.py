@@ -10,7 +10,7 @@ from typing import IO
 
 import flask
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
-from werkzeug.datastructures import FileStorage, Headers, MultiDict
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
@@ -21,7 +21,10 @@ CHUNK = 1 << 20  # bytes read at a time
 
 
 class FormParser(FormDataParser):
-    """Reads the form in a body; one that is no multipart form as Werkzeug does."""
+    """Reads the form in a body; one that is no multipart form as Werkzeug does.
+
+    Nothing that a client says of a file but its name is handed on: what it is, its content tells.
+    """
 
     def parse(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
@@ -51,8 +54,7 @@ class FormParser(FormDataParser):
         n_bytes = 0
         for part, data in read_parts(stream.read, boundary, self.max_form_parts):
             if (filename := filename_of(part)) is not None:
-                headers = Headers(part.headerlist)
-                files.append((part.name, FileStorage(io.BytesIO(data), filename, part.name, headers=headers)))
+                files.append((part.name, FileStorage(io.BytesIO(data), filename, part.name)))
                 continue
             n_bytes += len(data)
             if n_bytes > self.max_form_memory_size:
