@@ -47,7 +47,7 @@ class Client:
 
     def __init__(self, port: int):
         self._port = port
-        self._connect()
+        self._socket = self._reader = None
 
     def _connect(self) -> None:
         """Open the connection."""
@@ -57,11 +57,15 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
-        self._reader.close()
-        self._socket.close()
+        if self._socket:
+            self._reader.close()
+            self._socket.close()
+        self._socket = self._reader = None
 
     def exchange(self, request: bytes) -> tuple[int, bool]:
         """Send a request and read its answer: status, and whether it says when to try again."""
+        if self._socket is None:
+            self._connect()
         self._socket.sendall(request)
         first, length, says_when = self._reader.readline(), 0, False
         for line in iter(self._reader.readline, b"\r\n"):
@@ -82,7 +86,6 @@ class Client:
         except OSError as error:
             status = "timeout" if isinstance(error, TimeoutError) else "error"
             self.close()
-            self._connect()
         return [status, sent, sent, time.perf_counter() - began, says_when]
 
 

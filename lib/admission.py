@@ -82,8 +82,8 @@ class Admission:
             At once, if there is too much already, or the process is about to end.
         """
         with self._lock:
-            self._come()
-            if self.is_full or threading.get_ident() == self.loop:
+            is_full = self.draining or self.n_inflight >= self.max_inflight if self._come() else self.is_full
+            if is_full or threading.get_ident() == self.loop:
                 raise self._refuse()
             self.n_inflight += 1
             if self.n_inflight > 1:
@@ -111,11 +111,12 @@ class Admission:
             with self._lock:
                 self._come()
 
-    def _come(self) -> None:
-        """Under the lock, give up the place that was kept for this thread's work, if one was."""
-        if getattr(self._thread, "expected", False):
-            self._thread.expected = False
-            self.n_expected -= 1
+    def _come(self) -> bool:
+        """Under the lock, give up the place that was kept for this thread's work; whether one was."""
+        was_expected = getattr(self._thread, "expected", False)
+        self._thread.expected = False
+        self.n_expected -= was_expected
+        return was_expected
 
     def refuse(self) -> OverloadedError:
         """Count a piece of work that is sent away, and say why."""

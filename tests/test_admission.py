@@ -29,6 +29,16 @@ def test_what_is_on_its_way_to_a_thread_has_its_place(clock):
     assert (admission.n_inflight, admission.n_expected, admission.is_full) == (0, 1, False)
 
 
+def test_more_that_is_on_its_way_than_there_is_room_for_keeps_nobody_out_while_nothing_is_at_work(clock):
+    admission = Admission(2, 1, 10, clock)
+    for _ in range(5):
+        admission.expect()
+    for _ in range(5):
+        with admission.expected(), admission.accepted():
+            assert admission.n_inflight == 1
+    assert (admission.n_expected, admission.n_refused) == (0, 0)
+
+
 def test_the_place_of_work_that_is_refused_before_it_is_accepted_is_free_again(clock):
     admission = Admission(1, 1, 10, clock)
     admission.expect()

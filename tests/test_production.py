@@ -202,6 +202,30 @@ def test_a_job_that_fails_by_its_own_fault_harms_no_other(log, url):
     assert sorted(found.id for found in rows_of(url, predictions)) == ["1", "2"]
 
 
+@pytest.mark.parametrize("kind", [sqlite3.DatabaseError, sqlite3.OperationalError])
+def test_a_commit_that_fails_is_told_and_the_next_row_is_written(monkeypatch, kind):
+    url = default_url("t")
+    log = ProductionLog("t", url)
+    log.open()
+    assert log.record([row("1")], [DATA])
+    dialect = log._writer._engine.dialect
+    commit, failures = dialect.do_commit, [kind("database disk image is malformed")]
+
+    def fail_once(connection):
+        if failures:
+            raise failures.pop()
+        commit(connection)
+
+    monkeypatch.setattr(dialect, "do_commit", fail_once)
+    assert not log.record([row("2")], [DATA])
+    assert log.n_failed == 1
+    log.record([row("3")], [DATA])  # nobody waits for it while there is a problem
+    assert log.counts() == (2, 0)
+    assert log.record([row("4")], [DATA])
+    log.close()
+    assert [found.id for found in rows_of(url, predictions)] == ["1", "3", "4"]
+
+
 def test_tasks_in_one_database_are_kept_apart(log, url):
     other = ProductionLog("u", url)
     other.open()
@@ -428,10 +452,43 @@ def test_an_image_whose_answer_never_came_goes_and_one_that_is_kept_stays(log):
     assert [name for name, _ in log.images.oldest_first()] == [sha256_bytes(DATA)]
 
 
-def test_a_log_that_keeps_no_images_begins_none(log):
+def test_a_log_that_keeps_no_images_begins_none(log, held):
+    log.begin_image(sha256_bytes(b"other"), b"other")
     log.keep_images = False
     log.begin_image(sha256_bytes(DATA), DATA)
-    assert not log.images.path(sha256_bytes(DATA)).parent.exists()
+    assert list(log.images._begun) == [sha256_bytes(b"other")]
+
+
+def test_what_fails_as_an_image_is_begun_stops_nothing_and_it_is_written_anew(tmp_path, monkeypatch):
+    store, name, tried = ImageStore(tmp_path), sha256_bytes(DATA), []
+
+    def write(path, data):
+        write_bytes(path, data)
+        tried.append(path.name)
+        if len(tried) == 1:
+            assert waiting.wait(30)
+            raise PermissionError("the folder could not be synced")
+
+    waiting = threading.Event()
+    monkeypatch.setattr(images, "write_bytes", write)
+    store.begin(name, DATA)
+    keeping = threading.Thread(target=store.keep, args=[name, DATA])
+    keeping.start()
+    time.sleep(0.2)  # it waits
+    waiting.set()
+    keeping.join(30)
+    assert tried == [name, name]
+
+
+def test_a_folder_that_may_not_be_looked_at_stops_no_request(tmp_path, monkeypatch):
+    def exists(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    store, name = ImageStore(tmp_path), sha256_bytes(DATA)
+    monkeypatch.setattr(Path, "exists", exists)
+    store.begin(name, DATA)
+    with pytest.raises(PermissionError):
+        store.keep(name, DATA)
 
 
 def test_a_log_is_read_by_windows_beside_its_service(url, clock):

@@ -1,7 +1,7 @@
 """Images that were sent to the service, kept by their content's SHA-256; never under a name that a client chose."""
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from lib.storage import production_dir, write_bytes
@@ -38,10 +38,19 @@ class ImageStore:
         What fails is told by `keep`, which writes by itself whatever was not begun or has gone since.
         """
         with self._lock:
-            if sha256 in self._begun or len(self._begun) >= MAX_BEGUN or self.path(sha256).exists():
+            if sha256 in self._begun or len(self._begun) >= MAX_BEGUN:
                 return
-            future = self._begun[sha256] = self._pool.submit(write_bytes, self.path(sha256), data)
+            try:
+                future = self._begun[sha256] = self._pool.submit(self._write, sha256, data)
+            except RuntimeError:  # no thread can be started
+                return
         future.add_done_callback(lambda _: self._end(sha256))
+
+    def _write(self, sha256: str, data: bytes) -> None:
+        """Write a file durably, unless one of its content is there."""
+        path = self.path(sha256)
+        if not path.exists():
+            write_bytes(path, data)
 
     def _end(self, sha256: str) -> None:
         """Forget that a file was begun."""
@@ -52,11 +61,10 @@ class ImageStore:
         """Write a file durably, unless one of its content is there; wait for it if it was begun."""
         with self._lock:
             begun = self._begun.get(sha256)
-        if begun:
-            wait([begun])
-        path = self.path(sha256)
-        if not path.exists():
-            write_bytes(path, data)
+        if begun and begun.exception():
+            write_bytes(self.path(sha256), data)  # whether it is there or not: it may not be durable
+        else:
+            self._write(sha256, data)
 
     def remove(self, sha256: str) -> None:
         """Delete an image."""

@@ -100,15 +100,18 @@ class Writer:
         with self._engine.begin() as connection:
             for job, future in jobs:
                 # A job alone needs no savepoint, which is two statements more: the transaction is its own.
-                nested = connection.begin_nested() if len(jobs) > 1 else connection.get_transaction()
+                savepoint = connection.begin_nested() if len(jobs) > 1 else None
                 try:
-                    done.append((future, job(connection), None))
-                    nested.commit()
+                    result = job(connection)
+                    if savepoint:
+                        savepoint.commit()
                 except (OperationalError, InterfaceError):  # the database itself
                     raise
                 except Exception as error:  # whatever it is, the other jobs are not to blame
-                    nested.rollback()
+                    (savepoint or connection.get_transaction()).rollback()
                     done.append((future, None, error))
+                else:
+                    done.append((future, result, None))
         return done
 
     def _fail(self, futures: list[Future], error: Exception) -> None:

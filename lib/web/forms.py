@@ -45,7 +45,7 @@ class FormParser(FormDataParser):
         except ParserLimitReached as error:
             raise RequestEntityTooLarge from error
         except MultipartError as error:
-            raise Problem(400, f"The multipart form cannot be read ({error}); send it anew.") from error
+            raise Problem(400, f"The multipart form cannot be read ({error.args[0]}); send it anew.") from error
 
     def _read(self, stream: IO[bytes], boundary: str) -> tuple[MultiDict, MultiDict]:
         """Texts and files of a multipart form."""
