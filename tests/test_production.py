@@ -478,6 +478,26 @@ def test_what_fails_as_an_image_is_begun_stops_nothing_and_it_is_written_anew(tm
     waiting.set()
     keeping.join(30)
     assert tried == [name, name]
+    assert store.path(name).read_bytes() == DATA
+
+
+def test_an_image_that_failed_before_it_was_kept_is_written_anew(tmp_path, monkeypatch):
+    store, name, tried = ImageStore(tmp_path), sha256_bytes(DATA), []
+
+    def write(path, data):
+        write_bytes(path, data)
+        tried.append(path.name)
+        if len(tried) == 1:
+            raise OSError("the folder could not be synced")
+
+    monkeypatch.setattr(images, "write_bytes", write)
+    store.begin(name, DATA)
+    until = time.monotonic() + 30
+    while store._begun and time.monotonic() < until:
+        time.sleep(0.01)
+    store.keep(name, DATA)
+    assert tried == [name, name]
+    assert store.path(name).read_bytes() == DATA
 
 
 def test_a_folder_that_may_not_be_looked_at_stops_no_request(tmp_path, monkeypatch):

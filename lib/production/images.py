@@ -1,7 +1,8 @@
 """Images that were sent to the service, kept by their content's SHA-256; never under a name that a client chose."""
 
+import contextlib
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from lib.storage import production_dir, write_bytes
@@ -49,8 +50,14 @@ class ImageStore:
     def _write(self, sha256: str, data: bytes) -> None:
         """Write a file durably, unless one of its content is there."""
         path = self.path(sha256)
-        if not path.exists():
+        if path.exists():
+            return
+        try:
             write_bytes(path, data)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # it may have its name and not be durable
+            raise
 
     def _end(self, sha256: str) -> None:
         """Forget that a file was begun."""
@@ -61,10 +68,9 @@ class ImageStore:
         """Write a file durably, unless one of its content is there; wait for it if it was begun."""
         with self._lock:
             begun = self._begun.get(sha256)
-        if begun and begun.exception():
-            write_bytes(self.path(sha256), data)  # whether it is there or not: it may not be durable
-        else:
-            self._write(sha256, data)
+        if begun:
+            wait([begun])
+        self._write(sha256, data)
 
     def remove(self, sha256: str) -> None:
         """Delete an image."""
