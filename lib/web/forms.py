@@ -45,7 +45,8 @@ class FormParser(FormDataParser):
         except ParserLimitReached as error:
             raise RequestEntityTooLarge from error
         except MultipartError as error:
-            raise Problem(400, f"The multipart form cannot be read ({error.args[0]}); send it anew.") from error
+            reason = str(error.args[0]).removesuffix(" (parser closed)")
+            raise Problem(400, f"The multipart form cannot be read ({reason}); send it anew.") from error
 
     def _read(self, stream: IO[bytes], boundary: str) -> tuple[MultiDict, MultiDict]:
         """Texts and files of a multipart form."""
