@@ -82,8 +82,8 @@ class Admission:
             At once, if there is too much already, or the process is about to end.
         """
         with self._lock:
-            is_full = self.draining or self.n_inflight >= self.max_inflight if self._come() else self.is_full
-            if is_full or threading.get_ident() == self.loop:
+            n_taken = self.n_inflight if self._come() else self._n_taken
+            if self.draining or n_taken >= self.max_inflight or self.in_loop:
                 raise self._refuse()
             self.n_inflight += 1
             if self.n_inflight > 1:
@@ -131,6 +131,11 @@ class Admission:
         return OverloadedError(
             f"The service is at work on {self._n_taken} requests and takes on no more; try again in a moment."
         )
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether the thread that asks is the one that never works."""
+        return threading.get_ident() == self.loop
 
     @property
     def is_full(self) -> bool:

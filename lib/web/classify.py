@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ class Upload:
 
     filename: str | None
     data: bytes = field(repr=False)
-    sha256: str = field(init=False, repr=False)
 
-    def __post_init__(self):
-        object.__setattr__(self, "sha256", sha256_bytes(self.data))
+    @cached_property
+    def sha256(self) -> str:
+        """Of its content; asked for where it is kept."""
+        return sha256_bytes(self.data)
 
 
 @dataclass(frozen=True)

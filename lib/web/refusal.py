@@ -3,7 +3,6 @@
 Under overload most requests end here, and what each costs is taken from those at work (benchmarks/serving.py).
 """
 
-import threading
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
@@ -37,8 +36,7 @@ class Refusal:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
         """Answer a request."""
-        in_loop = threading.get_ident() == self._admission.loop
-        if not in_loop or environ["PATH_INFO"] != ROUTE or "HTTP_ORIGIN" in environ:
+        if not self._admission.in_loop or environ["PATH_INFO"] != ROUTE or "HTTP_ORIGIN" in environ:
             return self._app(environ, start_response)
         return [self._send_away(environ, start_response)]
 

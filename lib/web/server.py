@@ -45,16 +45,11 @@ class Dispatcher(ThreadedTaskDispatcher):
     def add_task(self, channel: "Channel") -> None:
         """Take a channel's next request; its place is kept until a thread comes to it, or more would be taken on."""
         if is_work(channel.requests[0]):
-            if self.in_loop and not channel.is_shed and self.admission.is_full:
+            if self.admission.in_loop and not channel.is_shed and self.admission.is_full:
                 channel.is_shed = True
                 return
             self.admission.expect()
         super().add_task(channel)
-
-    @property
-    def in_loop(self) -> bool:
-        """Whether it is the loop that calls."""
-        return threading.get_ident() == self.admission.loop
 
 
 class Channel(HTTPChannel):
@@ -64,9 +59,9 @@ class Channel(HTTPChannel):
 
     def service(self) -> None:
         """Answer the request that has waited longest."""
-        dispatcher = self.server.task_dispatcher
-        comes = is_work(self.requests[0]) and not dispatcher.in_loop
-        with dispatcher.admission.expected() if comes else contextlib.nullcontext():
+        admission = self.server.task_dispatcher.admission
+        comes = is_work(self.requests[0]) and not admission.in_loop
+        with admission.expected() if comes else contextlib.nullcontext():
             super().service()
 
     def received(self, data: bytes) -> bool:
