@@ -39,6 +39,13 @@ def requests(folder: Path, port: int) -> Iterator[bytes]:
         yield b"%b%020d%b" % (start, number, end)
 
 
+def read_head(head: bytes) -> tuple[int, int, bool]:
+    """Of an answer's first lines: status, bytes of the body, and whether it says when to try again."""
+    first, *lines = head.decode("latin-1").rstrip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(":") for line in lines)}
+    return int(first.split()[1]), int(headers["content-length"]), "retry-after" in headers
+
+
 class Client:
     """One connection that is asked one thing after another, with blocking calls: an answer's time is the service's.
 
@@ -67,16 +74,15 @@ class Client:
         if self._socket is None:
             self._connect()
         self._socket.sendall(request)
-        first, length, says_when = self._reader.readline(), 0, False
-        for line in iter(self._reader.readline, b"\r\n"):
+        lines = []
+        while (line := self._reader.readline()) != b"\r\n":
             if not line:
                 raise ConnectionError("the answer has no end")
-            name, _, value = line.lower().partition(b":")
-            length = int(value) if name == b"content-length" else length
-            says_when = says_when or name == b"retry-after"
+            lines.append(line)
+        status, length, says_when = read_head(b"".join(lines))
         if len(self._reader.read(length)) < length:
             raise ConnectionError("the answer has no end")
-        return int(first.split()[1]), says_when
+        return status, says_when
 
     def attempt(self, request: bytes, began: float) -> list:
         """What came of a request, in seconds since `began`; after a failure the connection is a new one."""
@@ -103,10 +109,9 @@ def alone(port: int, folder: Path, seconds: float) -> list[list]:
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bool]:
     """Send a request and read its answer: status, and whether it says when to try again."""
     writer.write(request)
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(":") for line in lines)}
-    await reader.readexactly(int(headers["content-length"]))
-    return int(first.split()[1]), "retry-after" in headers
+    status, length, says_when = read_head(await reader.readuntil(b"\r\n\r\n"))
+    await reader.readexactly(length)
+    return status, says_when
 
 
 async def exchange_alone(port: int, request: bytes) -> tuple[int, bool]:

@@ -45,14 +45,14 @@ def closed_loop(service: Service, folder: Path, seconds: float, cost: Callable[[
     """Rate and latency for each number of clients; what an image costs by itself is measured around the lone one."""
     service.load(folder=str(folder), seconds=1, clients=8)  # warms up
     figures: Figures = {}
+    before = cost()
     for clients in CLIENTS:
-        around = [cost()] if clients == 1 else []
         answers = service.load(folder=str(folder), seconds=seconds, clients=clients)["answers"]
         good = milliseconds(answers, 200)
         figures[clients, "rate"] = len(good) / max(over for _, _, _, over, _ in answers)
         figures[clients, "p50"], figures[clients, "p99"] = percentile(good, 0.5), percentile(good, 0.99)
-        if around:
-            figures["bare"] = (around[0] + cost()) / 2
+        if clients == 1:
+            figures["bare"] = (before + cost()) / 2
             figures["over bare"] = figures[clients, "p50"] / figures["bare"]
             say(f"    p50 {figures[clients, 'p50']:.1f} ms, {figures['over bare']:.2f} times the bare cost")
         if len(good) < len(answers):

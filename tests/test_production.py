@@ -459,28 +459,6 @@ def test_a_log_that_keeps_no_images_begins_none(log, held):
     assert list(log.images._begun) == [sha256_bytes(b"other")]
 
 
-def test_what_fails_as_an_image_is_begun_stops_nothing_and_it_is_written_anew(tmp_path, monkeypatch):
-    store, name, tried = ImageStore(tmp_path), sha256_bytes(DATA), []
-
-    def write(path, data):
-        write_bytes(path, data)
-        tried.append(path.name)
-        if len(tried) == 1:
-            assert waiting.wait(30)
-            raise PermissionError("the folder could not be synced")
-
-    waiting = threading.Event()
-    monkeypatch.setattr(images, "write_bytes", write)
-    store.begin(name, DATA)
-    keeping = threading.Thread(target=store.keep, args=[name, DATA])
-    keeping.start()
-    time.sleep(0.2)  # it waits
-    waiting.set()
-    keeping.join(30)
-    assert tried == [name, name]
-    assert store.path(name).read_bytes() == DATA
-
-
 def test_an_image_that_failed_before_it_was_kept_is_written_anew(tmp_path, monkeypatch):
     store, name, tried = ImageStore(tmp_path), sha256_bytes(DATA), []
 
